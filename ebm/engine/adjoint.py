@@ -1,0 +1,166 @@
+"""Adjoints: how a loss differentiates a settled latent. Each knows no solver and no loop: it is handed ``run``."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from ebm import rows
+from ebm.solution import Carry, Status
+
+__all__ = ["Adjoint", "Detached", "Run", "Stage", "Truncated", "Unroll"]
+
+
+class Stage(Protocol):
+    """A moment of a run: where all samples stand."""
+
+    @property
+    def running(self) -> int:
+        """How many samples still run."""
+        ...
+
+    def carry(self) -> Carry:
+        """Where all samples stand."""
+        ...
+
+
+class Run(Protocol):
+    """What an adjoint is handed: it runs the loop and hands out each stage, the one before the first step included."""
+
+    steps_only: bool  # whether the only limit is a number of steps, so that the last step is known in advance
+
+    def __call__(self, carry: Carry, *, graph: bool, spare: int = 0, target: Tensor | None = None) -> Iterator[Stage]:
+        """Settle from ``carry``; ``graph`` keeps one. ``spare`` leaves out the last steps; ``target`` overrides all limits."""
+        ...
+
+
+class Adjoint(ABC):
+    """How a loss differentiates a settled latent; a frozen dataclass of settings.
+
+    Attributes:
+        graph: whether any step is differentiated; then the last point is kept by default, not the best.
+    """
+
+    graph: ClassVar[bool] = True
+
+    @abstractmethod
+    def settle(self, run: Run, carry: Carry) -> Iterator[Stage]:
+        """The stages of a call, of which the last is differentiable as the adjoint says."""
+
+
+@dataclass(frozen=True)
+class Detached(Adjoint):
+    """No gradient: the latent is data. For serving, and for contrastive, two-phase and local learning.
+
+    Memory: one step.
+
+    Example:
+        >>> import torch, ebm
+        >>> ebm.infer(ebm.ModernHopfield(torch.eye(2)), torch.eye(2), steps=1).z.requires_grad
+        False
+
+    Source: the convention of energy-based learning, LeCun et al. (2006).
+    """
+
+    graph: ClassVar[bool] = False
+
+    def settle(self, run: Run, carry: Carry) -> Iterator[Stage]:
+        return run(carry, graph=False)
+
+
+@dataclass(frozen=True)
+class Unroll(Adjoint):
+    """The exact gradient of what was computed, through every step of the call. Memory grows with the steps.
+
+    Example:
+        >>> import torch, ebm
+        >>> query = torch.eye(2).requires_grad_()
+        >>> solution = ebm.infer(ebm.ModernHopfield(torch.eye(2)), query, steps=2, adjoint=ebm.Unroll())
+        >>> solution.z.sum().backward()
+        >>> query.grad.shape
+        torch.Size([2, 2])
+
+    Source: backpropagation through time; Domke (2012), section 3, for optimisers.
+    """
+
+    def settle(self, run: Run, carry: Carry) -> Iterator[Stage]:
+        return run(carry, graph=True)
+
+
+@dataclass(frozen=True)
+class Truncated(Adjoint):
+    """The gradient through the last ``last`` steps that each sample was granted; memory for that many.
+
+    The point before the tail is evaluated again with a graph: one evaluation more. Where a stop rule, a deadline or a
+    FLOP budget decides how many steps a sample gets, the call first runs without a graph, and then the last steps of
+    each sample once more with one.
+
+    Args:
+        last: k >= 1 steps.
+
+    Raises:
+        ValueError: ``last`` below one.
+
+    Example:
+        >>> import ebm
+        >>> ebm.Truncated(last=5)
+        Truncated(last=5)
+
+    Source: Williams and Peng (1990), truncated backpropagation through time; Shaban et al. (2019) for optimisers.
+    """
+
+    last: int
+
+    def __post_init__(self) -> None:
+        if self.last < 1:
+            raise ValueError(f"`Truncated(last=...)` must be at least 1; got {self.last}. For no gradient use `Detached()`.")
+
+    def settle(self, run: Run, carry: Carry) -> Iterator[Stage]:
+        return self._known_end(run, carry) if run.steps_only else self._late_end(run, carry)
+
+    def _known_end(self, run: Run, carry: Carry) -> Iterator[Stage]:
+        """Steps without a graph up to where the tail begins, then the tail."""
+        start = carry
+        for stage in run(carry, graph=False, spare=self.last):
+            if stage.running:
+                yield stage
+            start = stage.carry()
+        yield from run(_reopened(start), graph=True)
+
+    def _late_end(self, run: Run, carry: Carry) -> Iterator[Stage]:
+        """All steps without a graph, then the last ones of each sample again."""
+        past: deque[Carry] = deque([carry], maxlen=self.last + 1)
+        begin = final = carry
+        for stage in run(carry, graph=False):
+            if stage.running:
+                yield stage
+            final = stage.carry()
+            moved = final.steps > past[-1].steps
+            past.append(final)
+            begin = rows.where(moved, past[0], begin)
+        tail = begin._replace(status=torch.where(final.steps > begin.steps, int(Status.RUNNING), final.status))
+        *_, stage = run(tail, graph=True, target=final.steps)
+        yield _Ended(stage.carry()._replace(status=final.status))
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """A stage at which nothing runs any more."""
+
+    ended: Carry
+    running: int = 0
+
+    def carry(self) -> Carry:
+        return self.ended
+
+
+def _reopened(carry: Carry) -> Carry:
+    """The samples that were held back for the tail, running again."""
+    held = carry.status == Status.OUT_OF_STEPS
+    return carry._replace(status=torch.where(held, int(Status.RUNNING), carry.status))

@@ -1,0 +1,307 @@
+"""One anytime call: what it was asked for, and the stages it goes through."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ebm import rows
+from ebm.engine import door
+from ebm.engine.adjoint import Adjoint, Stage
+from ebm.engine.budget import Budget, CallLimits
+from ebm.engine.carry import Starter, describe, identity
+from ebm.engine.compiled import compiled_step
+from ebm.engine.field import Meter
+from ebm.engine.loop import Problem, Settling, iterate, one_step
+from ebm.engine.stop import Stop
+from ebm.engine.watch import Progress, Trace
+from ebm.objective import Objective, Update
+from ebm.solution import Carry, Origin, Solution, Status
+from ebm.solvers import AdaptiveDescent, Picard
+from ebm.solvers.base import Solver
+
+__all__ = ["Call", "Options"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """The keyword arguments of `infer` and `stream`, as they were given."""
+
+    steps: int | Tensor | None
+    seconds: float | None
+    flops: int | None
+    budget: Budget | None
+    stop: Stop | None
+    solver: Solver | None
+    adjoint: Adjoint
+    start: Any
+    resume: Solution | None
+    keep: str | None
+    compact: bool | str
+    compile: bool
+    precision: torch.dtype | None
+    record: Iterable[str] | None
+    callback: Callable[[Solution], bool | None] | None
+    progress: bool
+    generator: torch.Generator | None
+    clock: Callable[[], float]
+
+
+class Call:
+    """One call of `infer` or `stream`: checked when made, run by `run` or `solutions`."""
+
+    def __init__(self, model: Objective, x: Any, options: Options) -> None:
+        self._begun = options.clock()
+        self.options = options
+        self.model = model
+        self._check_types()
+        self.batch = door.check_observation(x, model)
+        self._steps = self._granted_steps()
+        door.check_limits(self._steps, options.seconds, options.flops, options.budget, self.batch)
+        self.solver = options.solver or model.default_solver() or (Picard() if isinstance(model, Update) else AdaptiveDescent())
+        self.stop = options.stop if options.stop is not None else model.default_stop()
+        door.check_fit(self.solver, self.stop, model)
+        self.origin = Origin(identity(model), describe(self.solver), describe(self.stop))
+        if options.resume is not None:
+            door.check_resume(options.resume, self.origin, self.batch)
+        if options.start is not None:
+            door.check_latent("start", options.start, self.batch, model)
+        self.graph = options.adjoint.graph and torch.is_grad_enabled()
+        self._x = self._own(x)
+        self._settlings: list[Settling] = []
+        self._stage: Stage | None = None
+        self._trace = Trace(options.record, model)
+        self._meter = Meter(model, self.origin.model)
+        self._fixed = 0
+
+    def run(self) -> Solution:
+        """All stages; the last one's solution."""
+        if self.options.callback is None:
+            with self._inside():
+                for _ in self._stages():
+                    pass
+        else:
+            for _ in self._watched():
+                pass
+        return self.solution()
+
+    def solutions(self) -> Iterator[Solution]:
+        """The solution at every stage."""
+        for item in self._watched(always=True):
+            assert item is not None
+            yield item
+
+    def solution(self) -> Solution:
+        """What is known now; raises if nothing is."""
+        assert self._stage is not None and self._limits is not None
+        with self._inside():
+            return self._solution(self._stage)
+
+    def attach(self, error: BaseException) -> None:
+        """Let the best answer so far ride on an exception as ``error.solution``."""
+        if self._stage is None:
+            return
+        for settling in self._settlings[-1:]:
+            settling.end(Status.STOPPED)
+        with contextlib.suppress(Exception):
+            error.solution = self.solution()  # pyright: ignore[reportAttributeAccessIssue]
+
+    # The door
+
+    def _check_types(self) -> None:
+        o = self.options
+        door.check_model(self.model)
+        door.check_options(
+            {
+                "budget": (o.budget, Budget, "Pass `ebm.Budget(steps=..., seconds=..., flops=...)`."),
+                "stop": (o.stop, Stop, "Pass a stop rule, for example `AtRest(1e-4)`."),
+                "solver": (o.solver, Solver, "Pass a solver, for example `Descent(0.1)`."),
+                "adjoint": (o.adjoint, Adjoint, "Pass an adjoint, for example `Unroll()`."),
+                "resume": (o.resume, Solution, "Pass the solution to go on from."),
+                "precision": (o.precision, torch.dtype, "Pass a dtype, for example `torch.bfloat16`."),
+                "generator": (o.generator, torch.Generator, "Pass a `torch.Generator`."),
+            }
+        )
+        for name in ("callback", "clock"):
+            value = getattr(o, name)
+            if value is not None and not callable(value):
+                raise TypeError(f"`{name}=` must be callable; got {type(value).__name__}. Pass a function.")
+        if o.keep not in (None, "best", "last"):
+            raise ValueError(f'`keep=` is "best", "last" or None; got {o.keep!r}. Leave it out for the default.')
+        if o.compact not in (True, False, "auto"):
+            raise ValueError(f'`compact=` is True, False or "auto"; got {o.compact!r}. Leave it out for "auto".')
+        if o.start is not None and o.resume is not None:
+            raise ValueError("`start=` and `resume=` exclude each other; got both. Pass `start=` to begin anew, `resume=` to go on.")
+        if o.compile and o.adjoint.graph:
+            raise ValueError(
+                f"`compile=True` serves; got it with {type(o.adjoint).__name__}, whose gradient passes twice through the model, which a "
+                "compiled step cannot do. Train uncompiled, or use `Detached()`."
+            )
+
+    def _granted_steps(self) -> int | Tensor | None:
+        """The step limit, or the model's default where there is no limit at all."""
+        o = self.options
+        if o.steps is None and o.seconds is None and o.flops is None and o.budget is None:
+            return self.model.default_steps
+        return o.steps
+
+    def _own(self, tree: Any) -> Any:
+        """A tree the call may use: out of inference mode, and without a graph unless one is kept."""
+
+        def own(leaf: Tensor) -> Tensor:
+            leaf = leaf.clone() if leaf.is_inference() else leaf
+            return leaf if self.graph else leaf.detach()
+
+        with torch.inference_mode(False):
+            return rows.map_rows(own, tree)
+
+    # The run
+
+    @contextlib.contextmanager
+    def _inside(self) -> Iterator[None]:
+        """Where the model is evaluated: out of inference mode, in the precision asked for."""
+        with contextlib.ExitStack() as stack:
+            if torch.is_inference_mode_enabled():
+                stack.enter_context(torch.inference_mode(False))
+            stack.enter_context(torch.set_grad_enabled(self.graph))
+            if self.options.precision is not None:
+                stack.enter_context(torch.autocast(self._device.type, dtype=self.options.precision))
+            yield
+
+    @property
+    def _device(self) -> torch.device:
+        return next(rows.leaves(self._x)).device
+
+    def _watched(self, always: bool = False) -> Iterator[Solution | None]:
+        """The stages, each entered and left with the caller's modes in force, shown to the callback."""
+        stages = self._stages()
+        seen = None
+        while True:
+            with self._inside():
+                stage = next(stages, None)
+            if stage is None:
+                return
+            callback = self.options.callback
+            item = self.solution() if always or callback else None
+            moment = (id(stage), getattr(stage, "taken", None))
+            if callback and moment != seen and callback(item) is True:  # pyright: ignore[reportArgumentType]
+                self._settlings[-1].end(Status.STOPPED)
+                item = self.solution() if always else None
+            seen = moment
+            yield item
+
+    def _stages(self) -> Iterator[Stage]:
+        limits = self._limits = self._prepared()
+        progress = Progress(self.options.progress, self._steps)
+        try:
+            for stage in self.options.adjoint.settle(_Runner(self), self._first):
+                self._stage = stage
+                self._trace.add(stage, self)
+                progress.show(stage)
+                yield stage
+        finally:
+            progress.close()
+            if self.options.budget is not None:
+                steps, flops = self._used()
+                self.options.budget.spend(steps, self.options.clock() - limits.start, flops)
+
+    def _prepared(self) -> CallLimits:
+        """The condition, the problem, the first carry and the limits; everything here is on the clock."""
+        o, model, meter = self.options, self.model, self._meter
+        c = self._c = meter.run("condition", model.condition, self._x)
+        self._fixed += self.batch * meter.price("condition", self._x)
+        keep = o.keep or ("last" if self.graph else self.solver.keep)
+        compact = False if o.compile and o.compact == "auto" else o.compact
+        step = compiled_step(model, self.solver) if o.compile else one_step
+        self.problem = Problem(model, self.solver, self.stop, c, keep == "best", compact, meter, step)
+        starter = Starter(self.problem, self.batch, self._x, self.graph, o.generator)
+        if o.resume is None:
+            self._first = starter.begin(None if o.start is None else self._own(o.start))
+        else:
+            self._first = starter.resume(self._own(o.resume.carry), o.resume.origin.stop != self.origin.stop)
+        self._fixed += starter.fixed
+        self._executed_before = starter.executed
+        if o.compile:
+            Settling(self.problem, self._first._replace(status=torch.zeros_like(self._first.status))).advance()
+        limits = CallLimits(self._steps, o.seconds, o.flops, o.budget, o.clock, self._begun, self._device)
+        limits.used = self._used
+        limits.aim(self._first)
+        self._check_flops_end(limits)
+        return limits
+
+    def _check_flops_end(self, limits: CallLimits) -> None:
+        """A FLOP budget ends a call only if a step costs FLOPs; its read-out is priced before the first step."""
+        if limits.flops is None:
+            return
+        point = self._first.point
+        with torch.no_grad():
+            self._meter.run("readout", self.model.readout, point.z, self._c)
+            if self.solver.conditionals(point.z):
+                unit = torch.zeros(self.batch, dtype=torch.int64, device=self._device)
+                self._meter.run("conditional", lambda z, c: self.model.conditional(z, c, unit), point.z, self._c)  # pyright: ignore
+        free = not self._meter.price("point", point.z) and not self.solver.conditionals(point.z)
+        if free and limits.flops > 0 and self._steps is None and limits.seconds is None and limits.shared_steps is None:
+            raise ValueError(
+                f"`flops=` alone would never end this call: an evaluation of {type(self.model).__name__} has no operation with a FLOP "
+                "formula. Pass `steps=` or `seconds=` as well."
+            )
+
+    def _used(self) -> tuple[int, int]:
+        """Sample-steps and FLOPs of this call so far, the read-out included."""
+        point = self._first.point
+        flops = self._fixed + self.batch * self._meter.price("readout", point.z) + self._executed_before
+        return sum(s.sample_steps for s in self._settlings), flops + sum(s.executed for s in self._settlings)
+
+    def _solution(self, stage: Stage) -> Solution:
+        carry = stage.carry()
+        kept = carry.point if carry.best is None else carry.best
+        answer = self._meter.run("readout", self.model.readout, kept.z, self._c)
+        flops = self._used()[1]
+        return Solution(
+            z=kept.z,
+            answer=answer,
+            energy=kept.energy,
+            residual=self.solver.residual(self.model, kept, self._c),
+            status=carry.status,
+            steps=carry.steps,
+            evals=carry.evals,
+            flops_per_sample=carry.work,
+            flops=flops,
+            fixed_flops=self._fixed + self.batch * self._meter.price("readout", kept.z),
+            uncounted=dict(self._meter.uncounted),
+            seconds=self.options.clock() - self._begun,
+            carry=carry,
+            origin=self.origin,
+            trace=self._trace.stacked(),
+        )
+
+
+class _Runner:
+    """The `run` that an adjoint is handed."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        o = call.options
+        self.steps_only = call.stop is None and o.seconds is None and o.flops is None and o.budget is None
+
+    def __call__(self, carry: Carry, *, graph: bool, spare: int = 0, target: Tensor | None = None) -> Iterator[Stage]:
+        call, limits = self._call, self._call._limits
+        problem, graph = call.problem, graph and call.graph
+        limits = limits.again() if target is None else limits.only_steps(target)
+        limits = limits.spare(spare, carry) if spare else limits
+        before = 0
+        if graph and carry is not call._first:
+            starter = Starter(problem, call.batch, call._x, True, None)
+            carry = starter.refresh(carry)
+            before = starter.executed
+        settling = Settling(problem, carry, graph)
+        settling.executed = before
+        call._settlings.append(settling)
+        return iterate(settling, limits)
+
+

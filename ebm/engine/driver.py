@@ -1,0 +1,165 @@
+"""The anytime call: `infer` and `stream`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ebm.engine.adjoint import Adjoint, Detached
+from ebm.engine.budget import Budget
+from ebm.engine.call import Call, Options
+from ebm.engine.door import known_keywords
+from ebm.engine.stop import Stop
+from ebm.objective import Objective
+from ebm.solution import Solution
+from ebm.solvers.base import Solver
+
+__all__ = ["infer", "stream"]
+
+_DETACHED = Detached()
+
+
+@known_keywords
+def infer(
+    model: Objective,
+    x: Any,
+    *,
+    steps: int | Tensor | None = None,
+    seconds: float | None = None,
+    flops: int | None = None,
+    budget: Budget | None = None,
+    stop: Stop | None = None,
+    solver: Solver | None = None,
+    adjoint: Adjoint = _DETACHED,
+    start: Any = None,
+    resume: Solution | None = None,
+    keep: Literal["best", "last"] | None = None,
+    compact: bool | Literal["auto"] = "auto",
+    compile: bool = False,
+    precision: torch.dtype | None = None,
+    record: Iterable[str] | None = None,
+    callback: Callable[[Solution], bool | None] | None = None,
+    progress: bool = False,
+    generator: torch.Generator | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Solution:
+    """Settle the latents of a batch within a budget; the best answer so far, whatever happens.
+
+    At least one resource limit (``steps``, ``seconds``, ``flops``, ``budget``) is required, unless the model names a
+    default. Running out of it is a status of the sample, not an error.
+
+    Args:
+        model: an `ebm.Energy` or an `ebm.Update`.
+        x: the observation, a row tree of B samples.
+        steps: latent steps of this call, >= 0; exact. An int, or int64 (B,) for a limit a sample.
+        seconds: >= 0, from the call: no step is started if the time elapsed plus the longest step so far exceeds it.
+        flops: >= 0, one multiply-add is 2, of the whole batch: no step is started that would exceed it.
+        budget: a pot of resources that several calls share.
+        stop: when a sample is done; None asks the model for its default, which is usually never.
+        solver: how a latent moves; None asks the model, and falls back on `AdaptiveDescent` (`Picard` for an update).
+        adjoint: how a loss differentiates the settled latent; by default not at all.
+        start: a latent to begin at instead of ``model.init_latent``; excludes ``resume``.
+        resume: a solution to go on from, solver memory, stop memory and noise keys included. Samples that ran out of
+            a resource or were stopped run again; another ``stop`` starts anew and reopens converged ones.
+        keep: ``"best"`` (lowest energy seen, or residual for an update) or ``"last"``; None asks the solver
+            (samplers: last). Differentiated calls keep the last.
+        compact: step only the samples still running: always, never, or ``"auto"``, once at most half of them are.
+            A compiled step is not re-compiled for smaller batches, so there auto means never.
+        compile: `torch.compile` one step; for serving, not with a differentiating adjoint.
+        precision: run products in this dtype, for example ``torch.bfloat16``; latents, energies and comparisons stay.
+        record: names of what to trace at every step, of the running point: ``"energy"``, ``"residual"``, ``"z"``,
+            ``"answer"``, ``"status"``; the trace has one entry more than there were steps.
+        callback: called with the solution so far before the first step and after each; returning True stops.
+        progress: a progress bar on stderr (of the first process only).
+        generator: the only source of randomness: it draws one key a sample. Without one the keys are the row numbers,
+            so that the same call gives the same answer; pass one to draw other noise.
+        clock: seconds, never going back; an argument so that deadlines can be tested.
+
+    Returns:
+        The solution: latents, answers, and for each sample how it ended and what it cost.
+
+    Raises:
+        TypeError: an unknown keyword, or an argument of the wrong type.
+        ValueError: no resource limit, a negative one, a non-finite or ill-placed observation, ``start`` with
+            ``resume``, a resumed state of another batch, model or solver, or a solver that needs what the model lacks.
+        Exception: whatever the model or the callback raises, KeyboardInterrupt included; the best answer so far
+            rides on it as ``error.solution``.
+
+    Example:
+        >>> import torch, ebm
+        >>> memory = ebm.ModernHopfield(torch.eye(4), beta=8.0)
+        >>> solution = ebm.infer(memory, torch.eye(4)[:2] + 0.2, steps=10)
+        >>> solution.answer.argmax(1)
+        tensor([0, 1])
+
+    Source: the anytime contract of Dean and Boddy (1988) and Zilberstein (1996).
+    """
+    options = Options(
+        steps=steps, seconds=seconds, flops=flops, budget=budget, stop=stop, solver=solver,
+        adjoint=adjoint, start=start, resume=resume, keep=keep, compact=compact, compile=compile,
+        precision=precision, record=record, callback=callback, progress=progress,
+        generator=generator, clock=clock
+    )
+    call = Call(model, x, options)
+    try:
+        return call.run()
+    except (Exception, KeyboardInterrupt) as error:
+        call.attach(error)
+        raise
+
+
+@known_keywords
+def stream(
+    model: Objective,
+    x: Any,
+    *,
+    steps: int | Tensor | None = None,
+    seconds: float | None = None,
+    flops: int | None = None,
+    budget: Budget | None = None,
+    stop: Stop | None = None,
+    solver: Solver | None = None,
+    adjoint: Adjoint = _DETACHED,
+    start: Any = None,
+    resume: Solution | None = None,
+    keep: Literal["best", "last"] | None = None,
+    compact: bool | Literal["auto"] = "auto",
+    compile: bool = False,
+    precision: torch.dtype | None = None,
+    record: Iterable[str] | None = None,
+    callback: Callable[[Solution], bool | None] | None = None,
+    progress: bool = False,
+    generator: torch.Generator | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Solution]:
+    """The solutions of `infer`, one before the first step and one after each; every item is usable and resumable.
+
+    Arguments are those of `infer`. Item t equals ``infer(steps=t)`` but for status and seconds, and the last item equals
+    `infer` with the same arguments. An item stays true while the stream goes on. Its ``flops`` are those of the call
+    that would have ended there: read-outs of earlier items are not charged to later ones.
+
+    Returns:
+        An iterator of solutions; closing it early leaves the work undone.
+
+    Raises:
+        TypeError, ValueError: as `infer`, at the call and not at the first item.
+
+    Example:
+        >>> import torch, ebm
+        >>> memory = ebm.ModernHopfield(torch.eye(4))
+        >>> [int(item.steps[0]) for item in ebm.stream(memory, torch.eye(4), steps=3)]
+        [0, 1, 2, 3]
+
+    Source: the interruptible algorithms of Zilberstein (1996).
+    """
+    options = Options(
+        steps=steps, seconds=seconds, flops=flops, budget=budget, stop=stop, solver=solver,
+        adjoint=adjoint, start=start, resume=resume, keep=keep, compact=compact, compile=compile,
+        precision=precision, record=record, callback=callback, progress=progress,
+        generator=generator, clock=clock
+    )
+    return Call(model, x, options).solutions()

@@ -1,0 +1,151 @@
+"""FLOPs of matrix products and convolutions, counted by our own formulas while the operations run.
+
+One multiply-add is two FLOPs. Element-wise work, reductions and data movement are left out by convention (their sizes
+are summed in ``elementwise``); every other operation without a formula is listed in ``uncounted``, so a count is never
+silently too small.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+__all__ = ["FlopCounter"]
+
+_aten = torch.ops.aten
+_Formula = Callable[..., int]
+
+
+def _mm(a: Tensor, b: Tensor, *_: Any, **__: Any) -> int:
+    return 2 * a.shape[0] * a.shape[1] * b.shape[1]
+
+
+def _addmm(_bias: Tensor, a: Tensor, b: Tensor, *_: Any, **__: Any) -> int:
+    return _mm(a, b)
+
+
+def _bmm(a: Tensor, b: Tensor, *_: Any, **__: Any) -> int:
+    return 2 * a.shape[0] * a.shape[1] * a.shape[2] * b.shape[2]
+
+
+def _baddbmm(_bias: Tensor, a: Tensor, b: Tensor, *_: Any, **__: Any) -> int:
+    return _bmm(a, b)
+
+
+def _mv(a: Tensor, b: Tensor, *_: Any, **__: Any) -> int:
+    return 2 * a.numel()
+
+
+def _addmv(_bias: Tensor, a: Tensor, b: Tensor, *_: Any, **__: Any) -> int:
+    return _mv(a, b)
+
+
+def _outer(_bias: Tensor, a: Tensor, b: Tensor, *_: Any, **__: Any) -> int:
+    return 2 * a.numel() * b.numel()
+
+
+def _convolution(x: Tensor, weight: Tensor, _bias: Any, _stride: Any, _pad: Any, _dil: Any, transposed: bool, *_: Any, out: Tensor) -> int:
+    """Each output number (input number, if transposed) takes part in as many products as a filter has weights."""
+    sites = x if transposed else out
+    return 2 * sites.shape[0] * math.prod(sites.shape[2:]) * weight.numel()
+
+
+def _convolution_backward(grad: Tensor, x: Tensor, weight: Tensor, *rest: Any, out: Any) -> int:
+    transposed, mask = rest[4], rest[7]
+    sites = x if transposed else grad
+    once = 2 * sites.shape[0] * math.prod(sites.shape[2:]) * weight.numel()
+    return once * (int(mask[0]) + int(mask[1]))
+
+
+def _attention(q: Tensor, k: Tensor, v: Tensor, *_: Any, **__: Any) -> int:
+    batch = math.prod(q.shape[:-2])
+    return 2 * batch * q.shape[-2] * k.shape[-2] * (q.shape[-1] + v.shape[-1])
+
+
+_FORMULAS: dict[Any, _Formula] = {
+    _aten.mm: _mm,
+    _aten.addmm: _addmm,
+    _aten.bmm: _bmm,
+    _aten.baddbmm: _baddbmm,
+    _aten.mv: _mv,
+    _aten.addmv: _addmv,
+    _aten.dot: _mv,
+    _aten.vdot: _mv,
+    _aten.addr: _outer,
+    _aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    _aten._scaled_dot_product_flash_attention: _attention,
+    _aten._scaled_dot_product_efficient_attention: _attention,
+    _aten._scaled_dot_product_cudnn_attention: _attention,
+}
+_WITH_OUTPUT: dict[Any, _Formula] = {
+    _aten.convolution: _convolution,
+    _aten._convolution: _convolution,
+    _aten.convolution_backward: _convolution_backward,
+}
+_FREE = frozenset(
+    """sum mean amax amin max min argmax argmin any all prod logsumexp _softmax _log_softmax softmax var std var_mean norm
+    linalg_vector_norm cumsum argsort sort topk cat stack clone copy_ _to_copy index_select gather scatter index index_put
+    index_copy slice_scatter select_scatter select_backward slice_backward zeros_like ones_like empty_like full_like rand_like
+    new_zeros new_ones new_full new_empty zeros ones empty full arange eye scalar_tensor fill_ zero_ native_layer_norm
+    native_layer_norm_backward native_group_norm native_group_norm_backward native_batch_norm native_batch_norm_backward
+    _softmax_backward_data _log_softmax_backward_data constant_pad_nd avg_pool2d avg_pool2d_backward max_pool2d_with_indices
+    max_pool2d_with_indices_backward mean_dim adaptive_avg_pool2d _adaptive_avg_pool2d _adaptive_avg_pool2d_backward embedding
+    repeat roll flip masked_fill where one_hot _local_scalar_dense detach lift_fresh nonzero masked_select tril triu
+    is_nonzero equal scatter_ diag_embed unbind_copy new_empty_strided empty_strided resolve_conj threshold_backward
+    tanh_backward sigmoid_backward gelu_backward silu_backward softplus_backward upsample_nearest2d
+    upsample_nearest2d_backward _reshape_copy cumprod trace median""".split()
+)
+
+
+class FlopCounter(TorchDispatchMode):
+    """Counts the FLOPs of what runs inside it; the results of the operations are untouched.
+
+    Attributes:
+        flops: of products and convolutions so far, forward and backward.
+        elementwise: output numbers of point-wise operations so far.
+        uncounted: operations without a formula that are neither point-wise, reductions nor data movement.
+
+    Example:
+        >>> import torch
+        >>> from ebm.engine.flops import FlopCounter
+        >>> with FlopCounter() as counter:
+        ...     _ = torch.ones(2, 3) @ torch.ones(3, 4)
+        >>> counter.flops
+        48
+
+    Source: the usual convention, 2 m k n for an (m, k) by (k, n) product.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flops = 0
+        self.elementwise = 0
+        self.uncounted: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        packet = func.overloadpacket
+        if packet not in _FORMULAS and packet not in _WITH_OUTPUT:
+            with self:
+                parts = func.decompose(*args, **kwargs)
+            if parts is not NotImplemented:
+                return parts
+        result = func(*args, **kwargs)
+        self._count(func, packet, args, kwargs, result)
+        return result
+
+    def _count(self, func: Any, packet: Any, args: Any, kwargs: Any, result: Any) -> None:
+        if packet in _FORMULAS:
+            self.flops += _FORMULAS[packet](*args, **kwargs)
+        elif packet in _WITH_OUTPUT:
+            self.flops += _WITH_OUTPUT[packet](*args, out=result)
+        elif torch.Tag.pointwise in func.tags:
+            self.elementwise += result.numel() if isinstance(result, Tensor) else 0
+        elif not (func.is_view or func._schema.name.removeprefix("aten::") in _FREE):
+            self.uncounted[str(packet)] += 1

@@ -1,0 +1,300 @@
+"""The one loop of the library: step the samples that still run, until each is done or the budget is spent.
+
+A `Settling` holds the samples in a *block*: those computed together, each a row of one carry. Finished samples stay in
+the block, frozen, until it is packed; then their rows go home and the products get smaller. Nothing is ever written in
+place, so a carry handed out stays true while the loop goes on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from ebm import rows
+from ebm.engine.field import CountedField, Meter
+from ebm.engine.stop import Look, Stop
+from ebm.noise import Draw
+from ebm.objective import Objective, Point
+from ebm.solution import Carry, Status
+from ebm.solvers.base import Solver, Step
+
+__all__ = ["Limits", "Outcome", "Problem", "Settling", "iterate", "one_step"]
+
+
+class Outcome(NamedTuple):
+    """A step, a number that is finite only if the new point is, and how many questions were asked."""
+
+    step: Step
+    probe: Tensor
+    evals: int
+    conditionals: int
+
+
+def one_step(objective: Objective, solver: Solver, point: Point, memory: Any, c: Any, keys: Any, steps: Any) -> Outcome:
+    """One step of every row; the whole of what ``compile=True`` compiles."""
+    field = CountedField(objective, c)
+    draw: Any = None if keys is None else Draw(keys, steps)
+    step = solver.step(field, point, memory, draw)
+    return Outcome(step, rows.probe(tuple(step.point)), field.evals, field.conditionals)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is settled and how; fixed for a call."""
+
+    objective: Objective
+    solver: Solver
+    stop: Stop | None
+    c: Any
+    best: bool
+    compact: bool | str
+    meter: Meter
+    step: Callable[..., Outcome] = one_step
+
+    def look(self, point: Point, c: Any, previous: Point | None, accepted: Tensor | None) -> Look:
+        """What the stop rule may see of these rows."""
+        return Look(
+            point,
+            previous,
+            accepted,
+            lambda: self.solver.residual(self.objective, point, c).detach(),
+            lambda: self.meter.run("readout", self.objective.readout, point.z, c),
+        )
+
+    def rank(self, point: Point, c: Any) -> Tensor:
+        """What best-so-far is judged by: the energy, or the residual where there is none; lower is better."""
+        return self.solver.residual(self.objective, point, c) if point.energy is None else point.energy
+
+
+class Limits(Protocol):
+    """What ends samples for lack of resources."""
+
+    def close(self, settling: Settling) -> None:
+        """End the running samples that no resource is left for."""
+        ...
+
+    def begin(self) -> bool:
+        """Whether a step may start now, after whatever pause the caller made."""
+        ...
+
+
+class Block(NamedTuple):
+    """Samples computed together. Counts of steps and work taken since the last `settle_up` are plain integers."""
+
+    samples: Tensor | None  # their numbers in the batch; None: all of them
+    carry: Carry
+    c: Any
+    active: Tensor | None  # bool, which of them still run; None: all
+    running: int
+    taken: int = 0
+    asked: int = 0
+    spent: int = 0
+
+
+class Settling:
+    """Samples on their way to rest.
+
+    Args:
+        problem: what is settled and how.
+        carry: where the samples stand.
+        graph: whether the steps are differentiated; then rows that end leave the block at once, so that none can
+            poison a gradient.
+    """
+
+    def __init__(self, problem: Problem, carry: Carry, graph: bool = False) -> None:
+        self.problem = problem
+        self.graph = graph
+        self.executed = 0
+        self.taken = 0
+        self.sample_steps = 0
+        self._home = carry
+        self.block = self._opened(carry)
+
+    @property
+    def running(self) -> int:
+        """How many samples still run."""
+        return self.block.running
+
+    def carry(self) -> Carry:
+        """Where all samples stand, in the order of the batch."""
+        return self._sent_home(_settle_up(self.block))
+
+    def next_flops(self) -> int:
+        """The most that the next step may execute."""
+        block, solver, meter = self._packed(), self.problem.solver, self.problem.meter
+        z = block.carry.point.z
+        each = solver.most_evals(self.graph) * meter.price("point", z)
+        each += solver.conditionals(z) * meter.price("conditional", z) + self._look_price(z)
+        return each * block.carry.status.shape[0]
+
+    def end(self, status: Status, which: Tensor | None = None) -> None:
+        """Close running samples: all of them, or those of the block where ``which`` is true."""
+        block = _settle_up(self.block)
+        active = _active(block)
+        self.block = _closed(block, active if which is None else active & which, status)
+
+    def advance(self) -> None:
+        """One step of every running sample."""
+        block = self.block = self._packed()
+        outcome = self._attempt(block)
+        if self.graph and not math.isfinite(outcome.probe.item()):
+            failed = ~rows.finite(tuple(outcome.step.point))
+            if bool(failed.any()):
+                self._throw_away(block, outcome, failed)
+                return
+        self._accept(block, outcome)
+
+    def _attempt(self, block: Block) -> Outcome:
+        problem, carry = self.problem, block.carry
+        noisy = problem.solver.noisy
+        keys, steps = (carry.keys, carry.steps + block.taken) if noisy else (None, None)
+        with torch.set_grad_enabled(self.graph):
+            return problem.step(problem.objective, problem.solver, carry.point, carry.memory, block.c, keys, steps)
+
+    def _throw_away(self, block: Block, outcome: Outcome, failed: Tensor) -> None:
+        """A differentiated step in which samples failed: close those and step the others without them."""
+        block = _settle_up(self._charged(block, outcome))
+        self.block = _closed(block, failed, Status.NONFINITE)
+        if self.running:
+            self.advance()
+
+    def _accept(self, block: Block, outcome: Outcome) -> None:
+        problem, old, step = self.problem, block.carry, outcome.step
+        done, rest, better, rank = self._judged(block, step)
+        probe, *flags = _read(
+            outcome.probe,
+            None if done is None else done.any(),
+            None if step.info.stalled is None else step.info.stalled.any(),
+            None if better is None else better.all(),
+            None if better is None else better.any(),
+        )
+        any_done, any_stalled, all_better, any_better = map(bool, flags)
+        changes: dict[str, Any] = {"point": step.point, "memory": step.memory, "rest": rest}
+        if problem.best and all_better:
+            changes |= {"best": step.point, "rank": rank}
+        elif better is not None and any_better:
+            changes |= {"best": rows.where(better, step.point, old.best), "rank": torch.where(better, rank, old.rank)}
+        block = self._charged(block, outcome)
+        self.taken += 1
+        self.sample_steps += block.running
+        if block.active is None and math.isfinite(probe) and not (any_done or any_stalled):
+            self.block = block._replace(carry=old._replace(**changes), taken=block.taken + 1)
+        else:
+            self.block = _frozen(block, changes, done, step.info.stalled)
+
+    def _judged(self, block: Block, step: Step) -> tuple[Tensor | None, Any, Any, Any]:
+        """The stop rule's verdict and memory, which samples are the best so far, and by what."""
+        problem, carry = self.problem, block.carry
+        with torch.no_grad():
+            look = problem.look(step.point, block.c, carry.point, step.info.accepted)
+            done, rest = (None, carry.rest) if problem.stop is None else problem.stop.check(look, carry.rest)
+            rank = problem.rank(step.point, block.c).detach() if problem.best else None
+            better = None if rank is None else rank <= carry.rank
+        return done, rest, better, rank
+
+    def _charged(self, block: Block, outcome: Outcome) -> Block:
+        """The block with the work of a step on its account."""
+        meter, z = self.problem.meter, block.carry.point.z
+        each = outcome.evals * meter.price("point", z) + self._look_price(z)
+        each += outcome.conditionals * meter.price("conditional", z)
+        self.executed += each * block.carry.status.shape[0]
+        return block._replace(asked=block.asked + outcome.evals, spent=block.spent + each)
+
+    def _look_price(self, z: Any) -> int:
+        """FLOPs a sample of what the stop rule asks for."""
+        stop = self.problem.stop
+        return self.problem.meter.price("readout", z) if stop is not None and stop.reads else 0
+
+    def _opened(self, carry: Carry) -> Block:
+        """The block a carry stands for: what was computed together, and what runs."""
+        running = carry.status == Status.RUNNING
+        together = running if self.graph else carry.packed | running
+        self._home = carry._replace(packed=together)
+        if bool(together.all()):
+            block = Block(None, self._home, self.problem.c, None, 0)
+        else:
+            samples = together.nonzero().flatten()
+            block = Block(samples, rows.take(self._home, samples), rows.take(self.problem.c, samples), None, 0)
+        return _closed(block, block.carry.status != Status.RUNNING, None)
+
+    def _packed(self) -> Block:
+        """The block without finished samples, where it pays to leave them out."""
+        block, compact = self.block, self.problem.compact
+        size = block.carry.status.shape[0]
+        always = compact is True or self.graph
+        if block.active is None or not block.running or not (always or (compact == "auto" and 2 * block.running <= size)):
+            return block
+        block = _settle_up(block)
+        index = _active(block).nonzero().flatten()
+        self._home = self._sent_home(block._replace(carry=block.carry._replace(packed=_active(block))))
+        samples = index if block.samples is None else block.samples[index]
+        carry = rows.take(block.carry, index)
+        self.block = Block(samples, carry, rows.take(block.c, index), None, block.running)
+        return self.block
+
+    def _sent_home(self, block: Block) -> Carry:
+        """The carry of the whole batch with the rows of the block put in their places."""
+        return block.carry if block.samples is None else rows.put(self._home, block.samples, block.carry)
+
+
+def iterate(settling: Settling, limits: Limits) -> Iterator[Settling]:
+    """Step until no sample runs; hand the settling out before the first step and after each."""
+    while True:
+        limits.close(settling)
+        yield settling
+        if not settling.running:
+            return
+        if limits.begin():
+            settling.advance()
+
+
+def _active(block: Block) -> Tensor:
+    return torch.ones_like(block.carry.packed) if block.active is None else block.active
+
+
+def _settle_up(block: Block) -> Block:
+    """The block with its integer counts moved into the carry, on the account of the samples that run."""
+    if not (block.taken or block.asked or block.spent):
+        return block
+    carry, runs = block.carry, 1 if block.active is None else block.active.to(torch.int64)
+    carry = carry._replace(
+        steps=carry.steps + block.taken * runs, evals=carry.evals + block.asked * runs, work=carry.work + block.spent * runs
+    )
+    return block._replace(carry=carry, taken=0, asked=0, spent=0)
+
+
+def _closed(block: Block, which: Tensor, status: Status | None) -> Block:
+    """The block with some samples taken out of the running (``status`` None: it is set already)."""
+    active = _active(block) & ~which
+    running = int(active.sum())
+    if status is not None:
+        block = block._replace(carry=block.carry._replace(status=block.carry.status.masked_fill(which, int(status))))
+    return block._replace(active=None if running == active.shape[0] else active, running=running)
+
+
+def _frozen(block: Block, changes: dict[str, Any], done: Tensor | None, stalled: Tensor | None) -> Block:
+    """The block after a step in which not all samples run on: the ended ones keep every bit they had."""
+    block = _settle_up(block)
+    active = _active(block)
+    moved = active & rows.finite(tuple(changes["point"]))
+    carry = rows.where(moved, block.carry._replace(**changes), block.carry)
+    block = block._replace(carry=carry._replace(steps=carry.steps + moved.to(torch.int64)))
+    block = _closed(block, active & ~moved, Status.NONFINITE)
+    if done is not None:
+        block = _closed(block, moved & done, Status.CONVERGED)
+    if stalled is not None:
+        block = _closed(block, moved & stalled & _active(block), Status.STALLED)
+    return block
+
+
+def _read(*flags: Tensor | None) -> list[float]:
+    """The values of 0-dimensional tensors, with one wait for the device; zero for those that are None."""
+    found = [flag for flag in flags if flag is not None]
+    on_host = found[0].device.type == "cpu"
+    values = iter([flag.item() for flag in found] if on_host else torch.stack([flag.to(torch.float64) for flag in found]).tolist())
+    return [0.0 if flag is None else next(values) for flag in flags]

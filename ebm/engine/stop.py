@@ -1,0 +1,309 @@
+"""Stop rules: mathematics that says when a sample is done. Resources are limited elsewhere, by a budget."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from ebm import rows
+from ebm.objective import Point
+
+__all__ = ["AllOf", "AnyOf", "AtRest", "Confident", "Look", "Patience", "Plateau", "Stop"]
+
+
+class Look:
+    """What a stop rule may see of the running samples; costly parts are computed only when asked for.
+
+    Attributes:
+        point: the running point.
+        previous: the point before the last step; None before the first.
+        accepted: bool (B,), whether the last step moved; None: all did.
+        residual: (B,), how far from rest.
+        answer: the model's read-out of the running latent.
+    """
+
+    def __init__(
+        self,
+        point: Point,
+        previous: Point | None,
+        accepted: Tensor | None,
+        residual: Callable[[], Tensor],
+        readout: Callable[[], Any],
+    ) -> None:
+        self.point = point
+        self.previous = previous
+        self.accepted = accepted
+        self._residual = residual
+        self._readout = readout
+
+    @cached_property
+    def residual(self) -> Tensor:
+        return self._residual()
+
+    @cached_property
+    def answer(self) -> Any:
+        return self._readout()
+
+
+class Stop(ABC):
+    """A rule that says which samples are done; a frozen dataclass of settings.
+
+    Attributes:
+        needs: capabilities that the objective must provide.
+    """
+
+    needs: frozenset[str] = frozenset()
+    reads: bool = False  # whether a check asks for the read-out, whose work is then counted
+
+    def init(self, look: Look) -> Any:
+        """The memory before the first check: a row tree, or None."""
+        return None
+
+    @abstractmethod
+    def check(self, look: Look, memory: Any) -> tuple[Tensor, Any]:
+        """Which samples are done, bool (B,), and the next memory. Also asked before the first step."""
+
+
+def _not_negative(owner: str, **values: float) -> None:
+    for name, value in values.items():
+        if not value >= 0:
+            raise ValueError(f"`{owner}({name}=...)` may not be negative; got {value}. Try 1e-4.")
+
+
+@dataclass(frozen=True)
+class AtRest(Stop):
+    r"""Done when the residual is small: :math:`\text{RMS}(F) \le \text{atol} + \text{rtol}\,\text{RMS}(z)`.
+
+    Args:
+        atol: >= 0, in units of the latent.
+        rtol: >= 0, relative to the size of the latent.
+
+    Raises:
+        ValueError: a negative tolerance.
+
+    Example:
+        >>> import torch, ebm
+        >>> model = ebm.ModernHopfield(torch.eye(4), beta=20.0)
+        >>> ebm.infer(model, torch.eye(4) + 0.1, steps=50, stop=ebm.AtRest(1e-5)).steps
+        tensor([2, 2, 2, 2])
+
+    Source: the residual test of any fixed-point solver; a root mean square, so that it means the same at any size.
+    """
+
+    atol: float = 1e-4
+    rtol: float = 0.0
+
+    def __post_init__(self) -> None:
+        _not_negative("AtRest", atol=self.atol, rtol=self.rtol)
+
+    def check(self, look: Look, memory: Any) -> tuple[Tensor, Any]:
+        bound = self.atol + self.rtol * rows.rms(look.point.z) if self.rtol else self.atol
+        return look.residual <= bound, None
+
+
+@dataclass(frozen=True)
+class Plateau(Stop):
+    r"""Done when a step changes the energy by little: :math:`|E' - E| \le \text{atol} + \text{rtol}\,|E|`.
+
+    Rejected steps say nothing and are ignored. On a deep chain started from a forward pass the energy can pause long
+    before rest: `AtRest` is the safer rule there.
+
+    Args:
+        atol: >= 0, in units of energy.
+        rtol: >= 0, relative to the energy.
+
+    Raises:
+        ValueError: a negative tolerance.
+
+    Example:
+        >>> import ebm
+        >>> ebm.Plateau(rtol=1e-3)
+        Plateau(atol=1e-06, rtol=0.001)
+
+    Source: the decrease test of any minimiser.
+    """
+
+    atol: float = 1e-6
+    rtol: float = 1e-5
+    needs: ClassVar[frozenset[str]] = frozenset({"energy"})
+
+    def __post_init__(self) -> None:
+        _not_negative("Plateau", atol=self.atol, rtol=self.rtol)
+
+    def check(self, look: Look, memory: Any) -> tuple[Tensor, Any]:
+        energy = look.point.energy
+        assert energy is not None  # `needs` says so at the door
+        if look.previous is None or look.previous.energy is None:
+            return torch.zeros_like(energy, dtype=torch.bool), None
+        done = (energy - look.previous.energy).abs() <= self.atol + self.rtol * energy.abs()
+        return done if look.accepted is None else done & look.accepted, None
+
+
+@dataclass(frozen=True)
+class Patience(Stop):
+    """Done when another rule has held at ``times`` checks in a row.
+
+    Args:
+        rule: the rule to wait for.
+        times: >= 1.
+
+    Raises:
+        ValueError: ``times`` below one.
+        TypeError: ``rule`` is no stop rule.
+
+    Example:
+        >>> import ebm
+        >>> ebm.Patience(ebm.Confident(0.9), times=2)
+        Patience(rule=Confident(threshold=0.9), times=2)
+
+    Source: early stopping with patience, as in Prechelt (1998), for a sample instead of a training run.
+    """
+
+    rule: Stop
+    times: int = 3
+
+    def __post_init__(self) -> None:
+        _all_rules("Patience", (self.rule,))
+        if self.times < 1:
+            raise ValueError(f"`Patience(times=...)` must be at least 1; got {self.times}. Try 3.")
+
+    @property
+    def needs(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.rule.needs
+
+    @property
+    def reads(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.rule.reads
+
+    def init(self, look: Look) -> Any:
+        batch = next(rows.leaves(look.point.z))
+        return {"inner": self.rule.init(look), "held": torch.zeros(batch.shape[0], dtype=torch.int64, device=batch.device)}
+
+    def check(self, look: Look, memory: Any) -> tuple[Tensor, Any]:
+        done, inner = self.rule.check(look, memory["inner"])
+        held = torch.where(done, memory["held"] + 1, 0)
+        return held >= self.times, {"inner": inner, "held": held}
+
+
+@dataclass(frozen=True)
+class Confident(Stop):
+    r"""Done when the read-out, taken as logits, is sure: :math:`\max_k \text{softmax}(\text{answer})_k \ge` threshold.
+
+    The classes are axis 1 of the answer; where it has further axes (positions), every one of them must be sure.
+
+    Args:
+        threshold: in (0, 1].
+
+    Raises:
+        ValueError: a threshold outside (0, 1].
+
+    Example:
+        >>> import ebm
+        >>> ebm.Confident(0.95)
+        Confident(threshold=0.95)
+
+    Source: the confidence rule of early-exit networks, e.g. Teerapittayanon et al. (2016), there with entropy.
+    """
+
+    threshold: float = 0.95
+    reads: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold <= 1:
+            raise ValueError(f"`Confident(threshold=...)` must lie in (0, 1]; got {self.threshold}. Try 0.95.")
+
+    def check(self, look: Look, memory: Any) -> tuple[Tensor, Any]:
+        answer = look.answer
+        if not isinstance(answer, Tensor) or answer.ndim < 2:
+            got = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
+            raise ValueError(f"`Confident` needs logits of shape (B, classes, ...); the read-out gave {got}. Override `readout`, or use `AtRest`.")
+        sure = answer.detach().float().softmax(1).amax(1) >= self.threshold
+        return (sure if sure.ndim == 1 else sure.flatten(1).all(1)), None
+
+
+@dataclass(frozen=True, init=False)
+class _Several(Stop):
+    rules: tuple[Stop, ...]
+
+    def __init__(self, *rules: Stop) -> None:
+        _all_rules(type(self).__name__, rules)
+        object.__setattr__(self, "rules", rules)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(map(repr, self.rules))})"
+
+    @property
+    def needs(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return frozenset().union(*(rule.needs for rule in self.rules))
+
+    @property
+    def reads(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return any(rule.reads for rule in self.rules)
+
+    def init(self, look: Look) -> Any:
+        return tuple(rule.init(look) for rule in self.rules)
+
+    def _checks(self, look: Look, memory: Any) -> tuple[Tensor, Any]:
+        """The verdicts, (rules, B), and the next memories."""
+        outcomes = [rule.check(look, part) for rule, part in zip(self.rules, memory, strict=True)]
+        return torch.stack([done for done, _ in outcomes]), tuple(part for _, part in outcomes)
+
+
+class AnyOf(_Several):
+    """Done when any of several rules says so.
+
+    Args:
+        rules: one or more stop rules.
+
+    Raises:
+        ValueError: no rule at all.
+        TypeError: something that is no stop rule.
+
+    Example:
+        >>> import ebm
+        >>> ebm.AnyOf(ebm.AtRest(1e-5), ebm.Confident(0.99))
+        AnyOf(AtRest(atol=1e-05, rtol=0.0), Confident(threshold=0.99))
+
+    Source: logical or.
+    """
+
+    def check(self, look: Look, memory: Any) -> tuple[Tensor, Any]:
+        verdicts, memory = self._checks(look, memory)
+        return verdicts.any(0), memory
+
+
+class AllOf(_Several):
+    """Done when all of several rules say so at the same check.
+
+    Args:
+        rules: one or more stop rules.
+
+    Raises:
+        ValueError: no rule at all.
+        TypeError: something that is no stop rule.
+
+    Example:
+        >>> import ebm
+        >>> ebm.AllOf(ebm.AtRest(1e-3), ebm.Confident(0.9)).rules[0]
+        AtRest(atol=0.001, rtol=0.0)
+
+    Source: logical and.
+    """
+
+    def check(self, look: Look, memory: Any) -> tuple[Tensor, Any]:
+        verdicts, memory = self._checks(look, memory)
+        return verdicts.all(0), memory
+
+
+def _all_rules(owner: str, rules: tuple[Any, ...]) -> None:
+    if not rules:
+        raise ValueError(f"`{owner}` needs at least one stop rule; got none. Pass {owner}(AtRest(1e-4), ...).")
+    for rule in rules:
+        if not isinstance(rule, Stop):
+            raise TypeError(f"`{owner}` takes stop rules; got {type(rule).__name__}. Pass {owner}(AtRest(1e-4), ...), say.")

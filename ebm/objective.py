@@ -1,0 +1,199 @@
+"""What a model says: an energy to lower, or a local update to agree with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ebm import rows
+from ebm.noise import Draw
+
+if TYPE_CHECKING:
+    from ebm.engine.stop import Stop
+    from ebm.solvers.base import Solver
+
+__all__ = ["Energy", "Objective", "Point", "Update"]
+
+
+class Point(NamedTuple):
+    """A latent and what its objective says of it; all a solver ever sees.
+
+    Attributes:
+        z: the latent, a row tree.
+        energy: (B,), or None for an `Update` that has none.
+        force: a row tree like ``z``: where the objective wants the latent to move.
+
+    Example:
+        >>> import torch
+        >>> from ebm import Point
+        >>> Point(torch.zeros(2, 3), torch.zeros(2), torch.ones(2, 3)).force.shape
+        torch.Size([2, 3])
+    """
+
+    z: Any
+    energy: Tensor | None
+    force: Any
+
+
+class Objective(nn.Module):
+    """What a latent wants. Derive from `Energy` or `Update`, never from this class.
+
+    Attributes:
+        provides: names of what the objective can do; a solver names what it needs and the door refuses a pair that
+            does not fit. ``"energy"``: points carry one. ``"gradient"``: the force is minus its gradient.
+            ``"conditional"``: discrete latents, `conditional(z, c, block)`.
+        default_steps: the step limit of a call that gives no limit at all; None (as here) makes such a call an error.
+    """
+
+    provides: frozenset[str] = frozenset()
+    default_steps: int | None = None
+
+    def condition(self, x: Any) -> Any:
+        """What depends on the observation alone, a row tree; computed once a call. By default ``x`` itself."""
+        return x
+
+    def init_latent(self, c: Any, draw: Draw) -> Any:
+        """Where settling starts, a row tree; ``draw`` is the only source of noise."""
+        raise NotImplementedError(
+            f"{type(self).__name__} does not say where settling starts. "
+            "Define `init_latent(self, c, draw)`, or pass `start=` a latent."
+        )
+
+    def readout(self, z: Any, c: Any) -> Any:
+        """The answer read off a latent. By default the latent itself."""
+        return z
+
+    def point(self, z: Any, c: Any) -> Point:
+        """The latent with its energy and force."""
+        raise NotImplementedError
+
+    def residual(self, point: Point, c: Any) -> Tensor:
+        """How far a sample is from rest, (B,): the root mean square of its force; zero at rest."""
+        return rows.rms(point.force)
+
+    def default_solver(self) -> Solver | None:
+        """The solver this model settles best with; None asks for the library's safe default."""
+        return None
+
+    def default_stop(self) -> Stop | None:
+        """The stop rule of a call that gives none; None never stops early."""
+        return None
+
+
+class Energy(Objective):
+    r"""An energy :math:`E(z; x)`, low where the latent ``z`` explains the observation ``x``.
+
+    Define ``forward(z, c)``, which returns one energy a sample, shape (B,), and ``init_latent(c, draw)``. The force is
+    :math:`-\nabla_z E`, by automatic differentiation; a model may override `point` with a cheaper closed form, or with
+    a declared descent direction other than minus the gradient (then take ``"gradient"`` out of ``provides``).
+
+    Raises:
+        ValueError: from `point`, if ``forward`` returns anything but one energy a sample.
+
+    Example:
+        >>> import torch, ebm
+        >>> class Bowl(ebm.Energy):
+        ...     def init_latent(self, c, draw):
+        ...         return torch.zeros_like(c)
+        ...     def forward(self, z, c):
+        ...         return 0.5 * (z - c).square().sum(1)
+        >>> x = torch.tensor([[1.0, 2.0]])
+        >>> ebm.infer(Bowl(), x, steps=20).z.round(decimals=3)
+        tensor([[1., 2.]])
+
+    Source: LeCun et al. (2006), A tutorial on energy-based learning.
+    """
+
+    provides = frozenset({"energy", "gradient"})
+
+    def forward(self, z: Any, c: Any) -> Tensor:
+        """One energy a sample, (B,)."""
+        raise NotImplementedError
+
+    def point(self, z: Any, c: Any) -> Point:
+        """The latent, its energy (B,) and minus the gradient; differentiable where the grad mode asks for it."""
+        gradient, energy = _slope(lambda latent: self._checked(latent, c), z)
+        return Point(z, energy, rows.map_rows(torch.neg, gradient))
+
+    def _checked(self, z: Any, c: Any) -> Tensor:
+        energy = self(z, c)
+        batch = rows.count(z)
+        if isinstance(energy, Tensor) and energy.shape == (batch,):
+            return energy
+        got = tuple(energy.shape) if isinstance(energy, Tensor) else type(energy).__name__
+        raise ValueError(
+            f"`{type(self).__name__}.forward` must return one energy a sample, shape ({batch},); got {got}. "
+            "Sum over every axis but the first."
+        )
+
+
+class Update(Objective):
+    r"""A local rule of motion :math:`z' = f(z; x)`; at rest :math:`z = f(z; x)`.
+
+    Define ``forward(z, c)``, which returns a latent like ``z``, and ``init_latent(c, draw)``. The force is
+    :math:`f(z; x) - z`; there is no energy, so best-so-far ranks by residual.
+
+    Raises:
+        ValueError: from `point`, if ``forward`` returns another shape than ``z``.
+
+    Example:
+        >>> import torch, ebm
+        >>> class Halve(ebm.Update):
+        ...     def init_latent(self, c, draw):
+        ...         return torch.zeros_like(c)
+        ...     def forward(self, z, c):
+        ...         return 0.5 * z + c
+        >>> ebm.infer(Halve(), torch.ones(1, 1), steps=30).z.round(decimals=4)
+        tensor([[2.]])
+
+    Source: Bai, Kolter and Koltun (2019), Deep equilibrium models, eq. 1-2.
+    """
+
+    def forward(self, z: Any, c: Any) -> Any:
+        """The next latent, like ``z``."""
+        raise NotImplementedError
+
+    def point(self, z: Any, c: Any) -> Point:
+        """The latent and the move :math:`f(z) - z`; the energy is None."""
+        return Point(z, None, rows.map_rows(self._move, self(z, c), z))
+
+    def _move(self, new: Tensor, old: Tensor) -> Tensor:
+        if new.shape == old.shape:
+            return new - old
+        raise ValueError(
+            f"`{type(self).__name__}.forward` must return a latent like `z`, with leaves of shape {tuple(old.shape)}; "
+            f"got {tuple(new.shape)}. Map back to the shape of the latent."
+        )
+
+
+def _slope(energy: Callable[[Any], Tensor], z: Any) -> tuple[Any, Tensor]:
+    """The gradient of the summed energy in ``z``, and the energies (B,).
+
+    Two roads to the same numbers: `torch.func` compiles, while plain autograd costs a third of it when run eagerly.
+    """
+    if torch.compiler.is_compiling():
+
+        def total(latent: Any) -> tuple[Tensor, Tensor]:
+            each = energy(latent)
+            return each.sum(), each
+
+        gradient, (_, each) = torch.func.grad_and_value(total, has_aux=True)(z)
+        return gradient, each
+    keep_graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        latent = rows.map_rows(lambda leaf: _variable(leaf, keep_graph), z)
+        inputs = list(rows.leaves(latent))
+        each = energy(latent)
+        slopes = iter(torch.autograd.grad(each.sum(), inputs, create_graph=keep_graph, materialize_grads=True))
+    gradient = rows.map_rows(lambda _: next(slopes), latent)
+    return gradient, (each if keep_graph else each.detach())
+
+
+def _variable(leaf: Tensor, keep_graph: bool) -> Tensor:
+    """``leaf`` as something to differentiate in; with its own graph where that is kept."""
+    if keep_graph and leaf.requires_grad:
+        return leaf
+    return leaf.detach().requires_grad_()

@@ -1,0 +1,205 @@
+"""Row trees: the one data shape of the library.
+
+A **row tree** is a tensor whose first axis is the sample, or a dict / list / tuple / NamedTuple of row trees, or ``None``.
+A leaf that belongs to no sample (a weight, a Gram matrix, an edge list) is wrapped as ``Shared(tensor)`` and passes
+through every function here untouched. Latents, conditions, solver memory and stop-rule memory are row trees, so
+freezing, compaction, resuming, saving and splitting a batch need no code anywhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "Shared",
+    "add",
+    "cat",
+    "count",
+    "dot",
+    "finite",
+    "flatten",
+    "leaves",
+    "map_rows",
+    "probe",
+    "put",
+    "rms",
+    "scale",
+    "take",
+    "unflatten",
+    "where",
+]
+
+
+class Shared(NamedTuple):
+    """A leaf that belongs to no sample: every row function passes it through untouched.
+
+    Example:
+        >>> import torch
+        >>> from ebm.rows import Shared, take
+        >>> tree = {"x": torch.arange(3.0), "weight": Shared(torch.eye(2))}
+        >>> take(tree, torch.tensor([2]))["x"]
+        tensor([2.])
+    """
+
+    value: Any
+
+
+def map_rows(fn: Callable[..., Tensor], tree: Any, *others: Any) -> Any:
+    """Apply ``fn`` to the row tensors of one tree, or to the matching ones of several.
+
+    Args:
+        fn: takes one tensor from each tree and returns a tensor.
+        tree: a row tree; its structure is the structure of the result.
+        others: row trees of the same structure.
+
+    Example:
+        >>> import torch
+        >>> from ebm.rows import map_rows
+        >>> map_rows(torch.neg, (torch.ones(2), None))
+        (tensor([-1., -1.]), None)
+    """
+    if isinstance(tree, Tensor):
+        return fn(tree, *others)
+    if tree is None or isinstance(tree, Shared):
+        return tree
+    if isinstance(tree, dict):
+        return {key: map_rows(fn, value, *(other[key] for other in others)) for key, value in tree.items()}
+    if isinstance(tree, (tuple, list)):
+        parts = [map_rows(fn, *nodes) for nodes in zip(tree, *others, strict=True)]
+        return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
+    raise TypeError(
+        f"A row tree holds tensors, None, Shared(...), dicts, tuples and lists; got {type(tree).__name__}. "
+        "Turn it into a tensor whose first axis is the sample, or wrap what belongs to no sample in Shared(...)."
+    )
+
+
+def leaves(tree: Any) -> Iterator[Tensor]:
+    """The row tensors of a tree, in order; ``Shared`` leaves and ``None`` are left out."""
+    if isinstance(tree, Tensor):
+        yield tree
+    elif isinstance(tree, dict):
+        for value in tree.values():
+            yield from leaves(value)
+    elif isinstance(tree, (tuple, list)) and not isinstance(tree, Shared):
+        for value in tree:
+            yield from leaves(value)
+
+
+def count(tree: Any) -> int:
+    """The number of samples B of a row tree.
+
+    Raises:
+        ValueError: the tree has no row tensor, or its leaves disagree about B.
+    """
+    sizes = {leaf.shape[0] if leaf.ndim else -1 for leaf in leaves(tree)}
+    if len(sizes) == 1 and -1 not in sizes:
+        return sizes.pop()
+    if not sizes:
+        raise ValueError("A row tree needs at least one tensor with a sample axis; got none. Pass a tensor of shape (B, ...).")
+    shown = sorted("a scalar" if size < 0 else str(size) for size in sizes)
+    raise ValueError(
+        f"All leaves of a row tree share their first axis, the sample; got sizes {', '.join(shown)}. "
+        "Give each leaf one row a sample, or wrap what belongs to no sample in Shared(...)."
+    )
+
+
+def _column(vector: Tensor, like: Tensor) -> Tensor:
+    """A (B,) vector shaped to broadcast over a (B, ...) leaf."""
+    return vector if like.ndim <= 1 else vector.view(-1, *([1] * (like.ndim - 1)))
+
+
+def where(mask: Tensor, yes: Any, no: Any) -> Any:
+    """Rows of ``yes`` where ``mask`` (B,) is true, rows of ``no`` elsewhere."""
+    if yes is no:
+        return yes
+    return map_rows(lambda a, b: a if a is b else torch.where(_column(mask, a), a, b), yes, no)
+
+
+def take(tree: Any, rows: Tensor) -> Any:
+    """The given rows (an index tensor) of every leaf."""
+    return map_rows(lambda leaf: leaf.index_select(0, rows), tree)
+
+
+def put(tree: Any, rows: Tensor, part: Any) -> Any:
+    """A copy of ``tree`` with the given rows replaced by those of ``part``; nothing is written in place."""
+    return map_rows(lambda leaf, new: leaf.index_copy(0, rows, new), tree, part)
+
+
+def cat(trees: list[Any]) -> Any:
+    """The samples of several trees of one structure, one after the other."""
+    return map_rows(lambda *parts: torch.cat(parts), trees[0], *trees[1:])
+
+
+def add(tree: Any, other: Any, alpha: float | Tensor = 1.0) -> Any:
+    """``tree + alpha * other``; ``alpha`` is a number, or one number a sample (B,)."""
+    if isinstance(alpha, Tensor) and alpha.ndim == 1:
+        return map_rows(lambda a, b: torch.addcmul(a, _column(alpha, b), b), tree, other)
+    if isinstance(alpha, Tensor):
+        return map_rows(lambda a, b: a + alpha * b, tree, other)
+    return map_rows(lambda a, b: torch.add(a, b, alpha=alpha), tree, other)
+
+
+def scale(tree: Any, alpha: float | Tensor) -> Any:
+    """``alpha * tree``; ``alpha`` is a number, or one number a sample (B,)."""
+    if isinstance(alpha, Tensor) and alpha.ndim == 1:
+        return map_rows(lambda leaf: leaf * _column(alpha, leaf), tree)
+    return map_rows(lambda leaf: leaf * alpha, tree)
+
+
+def dot(tree: Any, other: Any) -> Tensor:
+    """The inner product of each sample, summed over all leaves: shape (B,)."""
+    parts = [(a * b).flatten(1).sum(1) if a.ndim > 1 else a * b for a, b in zip(leaves(tree), leaves(other), strict=True)]
+    return sum(parts[1:], parts[0])
+
+
+def rms(tree: Any) -> Tensor:
+    """Root mean square over all the numbers of each sample: shape (B,). It does not grow with the size of the latent."""
+    parts = list(leaves(tree))
+    if len(parts) == 1:
+        leaf = parts[0].unsqueeze(1) if parts[0].ndim == 1 else parts[0].flatten(1)
+        return torch.linalg.vector_norm(leaf, dim=1) / max(leaf.shape[1], 1) ** 0.5
+    squares = [(leaf.abs().square() if leaf.ndim == 1 else torch.linalg.vector_norm(leaf.flatten(1), dim=1).square()) for leaf in parts]
+    size = sum(leaf[0].numel() for leaf in parts) if parts[0].shape[0] else 1
+    return (sum(squares[1:], squares[0]) / max(size, 1)).sqrt()
+
+
+def finite(tree: Any) -> Tensor:
+    """Which samples hold only finite numbers: bool (B,)."""
+    masks = [torch.isfinite(leaf) if leaf.ndim == 1 else torch.isfinite(leaf.flatten(1)).all(1) for leaf in leaves(tree)]
+    result = masks[0]
+    for mask in masks[1:]:
+        result = result & mask
+    return result
+
+
+def probe(tree: Any) -> Tensor:
+    """One number that is finite only if all numbers of the tree are, found in one pass.
+
+    The converse may fail (a sum can overflow), so a number that is not finite asks for a look with `finite`.
+    """
+    sums = [leaf.sum() for leaf in leaves(tree) if leaf.is_floating_point()]
+    return sum(sums[1:], sums[0]) if sums else torch.zeros(())
+
+
+def flatten(tree: Any) -> Tensor:
+    """All numbers of each sample side by side: shape (B, D)."""
+    parts = [leaf.unsqueeze(1) if leaf.ndim == 1 else leaf.flatten(1) for leaf in leaves(tree)]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+
+def unflatten(flat: Tensor, like: Any) -> Any:
+    """The inverse of `flatten`: the columns of ``flat`` (B, D) cut back into the leaves of ``like``."""
+    start = 0
+
+    def cut(leaf: Tensor) -> Tensor:
+        nonlocal start
+        size = leaf[0].numel() if leaf.shape[0] else leaf.flatten(1).shape[1] if leaf.ndim > 1 else 1
+        piece = flat[:, start : start + size].reshape(flat.shape[0], *leaf.shape[1:])
+        start += size
+        return piece
+
+    return map_rows(cut, like)

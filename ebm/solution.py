@@ -1,0 +1,281 @@
+"""What a call returns: the best answer so far, what it cost, how each sample ended, and all that is needed to go on."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+from os import PathLike
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ebm import rows
+from ebm.objective import Point
+
+__all__ = ["Carry", "InferenceError", "Origin", "Solution", "Status", "cat"]
+
+
+class Status(IntEnum):
+    """How a sample ended, each with its ``advice``.
+
+    Example:
+        >>> import ebm
+        >>> ebm.Status.OUT_OF_STEPS.advice
+        'Pass a larger `steps=`, or go on with `resume=`.'
+    """
+
+    RUNNING = 0
+    CONVERGED = 1
+    OUT_OF_STEPS = 2
+    OUT_OF_TIME = 3
+    OUT_OF_FLOPS = 4
+    STALLED = 5
+    STOPPED = 6
+    NONFINITE = 7
+
+    @property
+    def advice(self) -> str:
+        """What to do about a sample that ended so."""
+        return _ADVICE[self]
+
+
+_ADVICE = {
+    Status.RUNNING: "The stream goes on: take the next item.",
+    Status.CONVERGED: "Nothing to do: the stop rule is met.",
+    Status.OUT_OF_STEPS: "Pass a larger `steps=`, or go on with `resume=`.",
+    Status.OUT_OF_TIME: "Pass a larger `seconds=`, or go on with `resume=`.",
+    Status.OUT_OF_FLOPS: "Pass a larger `flops=`, or go on with `resume=`.",
+    Status.STALLED: "The solver can make no further progress at this precision: accept the answer, or try another solver or float64.",
+    Status.STOPPED: "A callback or an interrupt ended the call: go on with `resume=`.",
+    Status.NONFINITE: "The last finite latent was kept. Lower the step size, or bound the energy from below.",
+}
+
+
+class InferenceError(RuntimeError):
+    """Raised by `Solution.raise_for_status`; the solution rides on it as ``error.solution``.
+
+    Example:
+        >>> import ebm
+        >>> issubclass(ebm.InferenceError, RuntimeError)
+        True
+    """
+
+    def __init__(self, message: str, solution: Solution) -> None:
+        super().__init__(message)
+        self.solution = solution
+
+
+class Carry(NamedTuple):
+    """Everything a sample needs to go on; a row tree, one row a sample.
+
+    Attributes:
+        point: the running point.
+        best: the best point so far, or None where the last one is kept.
+        rank: (B,), what ``best`` was judged by: its energy, or its residual where there is no energy.
+        memory: the solver's memory.
+        rest: the stop rule's memory.
+        keys: int64 (B,), the noise key of each sample.
+        status: int64 (B,), a `Status` each.
+        steps: int64 (B,), steps taken, over all calls.
+        evals: int64 (B,), evaluations asked for, over all calls.
+        work: int64 (B,), FLOPs of those and of the stop rule's read-outs.
+        packed: bool (B,), which samples are still computed together; bits of a product depend on it.
+    """
+
+    point: Point
+    best: Point | None
+    rank: Tensor | None
+    memory: Any
+    rest: Any
+    keys: Tensor
+    status: Tensor
+    steps: Tensor
+    evals: Tensor
+    work: Tensor
+    packed: Tensor
+
+
+class Origin(NamedTuple):
+    """Who made a carry, in words: a resumed call must come from the same model and solver."""
+
+    model: str
+    solver: str
+    stop: str
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """The answer of `ebm.infer`, or an item of `ebm.stream`: usable, true and resumable at any time.
+
+    Attributes:
+        z: the kept latent, a row tree.
+        answer: the model's read-out of it.
+        energy: (B,), the energy *of* ``z``; None for an update, which has none.
+        residual: (B,), root mean square of the force at ``z``; zero at rest.
+        status: int64 (B,), a `Status` each.
+        steps: int64 (B,), steps taken, earlier calls included.
+        evals: int64 (B,), evaluations of the objective, earlier calls included.
+        flops_per_sample: int64 (B,), FLOPs of those (one multiply-add is 2), earlier calls included.
+        flops: FLOPs that this call executed: the fixed part, the samples' evaluations, and what was padded.
+        fixed_flops: the part of ``flops`` for condition, start and read-out.
+        uncounted: operations seen that have no formula, by name.
+        seconds: duration of this call on its clock.
+        trace: what ``record=`` asked for, each stacked over steps, of the running point; empty by default.
+        carry: all that is needed to go on.
+        origin: the model, solver and stop rule that made the carry.
+
+    Example:
+        >>> import torch, ebm
+        >>> solution = ebm.infer(ebm.ModernHopfield(torch.eye(3)), torch.eye(3)[:2], steps=3)
+        >>> solution
+        Solution(2 samples: 2 OUT_OF_STEPS; steps 3-3)
+    """
+
+    z: Any
+    answer: Any
+    energy: Tensor | None
+    residual: Tensor
+    status: Tensor
+    steps: Tensor
+    evals: Tensor
+    flops_per_sample: Tensor
+    flops: int
+    fixed_flops: int
+    uncounted: Mapping[str, int]
+    seconds: float
+    carry: Carry = field(repr=False)
+    origin: Origin = field(repr=False)
+    trace: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def __len__(self) -> int:
+        return self.status.shape[0]
+
+    @property
+    def converged(self) -> Tensor:
+        """Which samples met the stop rule: bool (B,)."""
+        return self.status == Status.CONVERGED
+
+    def __repr__(self) -> str:
+        counts = self.status.bincount(minlength=len(Status)).tolist()
+        ended = ", ".join(f"{n} {status.name}" for status, n in zip(Status, counts, strict=True) if n)
+        span = f"{int(self.steps.min())}-{int(self.steps.max())}" if len(self) else "none"
+        return f"Solution({len(self)} samples: {ended or 'none'}; steps {span})"
+
+    def raise_for_status(self) -> Solution:
+        """Return the solution itself if no sample failed.
+
+        Raises:
+            InferenceError: some samples ended NONFINITE; the message names them, the solution rides on the error.
+        """
+        bad = (self.status == Status.NONFINITE).nonzero().flatten().tolist()
+        if not bad:
+            return self
+        named = ", ".join(map(str, bad[:10])) + (", ..." if len(bad) > 10 else "")
+        message = f"{len(bad)} of {len(self)} samples ended NONFINITE (rows {named}). {Status.NONFINITE.advice}"
+        raise InferenceError(message, self)
+
+    def take(self, samples: Tensor | list[int]) -> Solution:
+        """The solution of some samples alone, resumable with their part of ``x``.
+
+        Args:
+            samples: row numbers (int64) or a mask (bool, (B,)).
+
+        Returns:
+            A solution whose ``flops`` is the sum over these samples; ``seconds`` stays that of the call, and the trace
+            is left behind.
+        """
+        index = torch.as_tensor(samples, device=self.status.device)
+        index = index.nonzero().flatten() if index.dtype == torch.bool else index.to(torch.int64)
+        parts = {name: rows.take(getattr(self, name), index) for name in _PER_SAMPLE}
+        return replace(self, **parts, flops=int(parts["flops_per_sample"].sum()), fixed_flops=0, trace={})
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the solution to a file; `Solution.load` brings it back, ready to go on."""
+        plain = {name: _encode(getattr(self, name)) for name in (*_PER_SAMPLE, *_PER_CALL)}
+        torch.save({**plain, "origin": list(self.origin), "version": 1}, path)
+
+    @staticmethod
+    def load(path: str | PathLike[str]) -> Solution:
+        """Read a solution written by `save`. No code in the file is run.
+
+        Raises:
+            ValueError: the file holds no solution, or one of a tuple type whose module is not imported yet.
+        """
+        plain = torch.load(path, weights_only=True)
+        if not isinstance(plain, dict) or plain.get("version") != 1:
+            raise ValueError(f"`Solution.load` wants a file written by `Solution.save`; {path} is another. Check the path.")
+        parts = {name: _decode(plain[name]) for name in (*_PER_SAMPLE, *_PER_CALL)}
+        return Solution(**parts, origin=Origin(*plain["origin"]))
+
+
+_PER_SAMPLE = ("z", "answer", "energy", "residual", "status", "steps", "evals", "flops_per_sample", "carry")
+_PER_CALL = ("flops", "fixed_flops", "uncounted", "seconds", "trace")
+
+
+def cat(solutions: list[Solution]) -> Solution:
+    """Join solutions of one model and solver into one batch, sample after sample; ``flops`` and ``seconds`` are summed.
+
+    Args:
+        solutions: at least one, all of one model, solver and stop rule.
+
+    Raises:
+        ValueError: no solution at all, or solutions of different models, solvers or stop rules.
+
+    Example:
+        >>> import torch, ebm
+        >>> model, x = ebm.ModernHopfield(torch.eye(3)), torch.eye(3)
+        >>> whole = ebm.infer(model, x, steps=2)
+        >>> ebm.cat([whole.take([0]), whole.take([1, 2])])
+        Solution(3 samples: 3 OUT_OF_STEPS; steps 2-2)
+    """
+    if not solutions:
+        raise ValueError("`cat` joins at least one solution; got an empty list. Pass the solutions to join.")
+    first = solutions[0]
+    other = next((s for s in solutions if s.origin != first.origin), None)
+    if other is not None:
+        what = next(name for name in Origin._fields if getattr(other.origin, name) != getattr(first.origin, name))
+        raise ValueError(
+            f"`cat` joins solutions of one model, solver and stop rule; their {what} differs: "
+            f"{getattr(first.origin, what)} and {getattr(other.origin, what)}. Join those of a kind."
+        )
+    parts = {name: rows.cat([getattr(s, name) for s in solutions]) for name in _PER_SAMPLE}
+    uncounted: dict[str, int] = {}
+    for solution in solutions:
+        uncounted.update(solution.uncounted)
+    totals = {name: sum(getattr(s, name) for s in solutions) for name in ("flops", "fixed_flops", "seconds")}
+    return Solution(**parts, **totals, uncounted=uncounted, origin=first.origin)
+
+
+def _encode(value: Any) -> Any:
+    """A tree as plain lists, so that a file can be read back without running code."""
+    if isinstance(value, Mapping):
+        return ["dict", {key: _encode(part) for key, part in value.items()}]
+    if isinstance(value, tuple):
+        kind = f"{type(value).__module__}:{type(value).__qualname__}" if hasattr(value, "_fields") else "tuple"
+        return [kind, [_encode(part) for part in value]]
+    if isinstance(value, list):
+        return ["list", [_encode(part) for part in value]]
+    return ["leaf", value.detach() if isinstance(value, Tensor) else value]
+
+
+def _decode(coded: Any) -> Any:
+    kind, body = coded
+    if kind == "leaf":
+        return body
+    if kind == "dict":
+        return {key: _decode(part) for key, part in body.items()}
+    parts = [_decode(part) for part in body]
+    if kind in ("tuple", "list"):
+        return tuple(parts) if kind == "tuple" else parts
+    return _named_tuple(kind)(*parts)
+
+
+def _named_tuple(kind: str) -> Any:
+    module, _, name = kind.partition(":")
+    found = getattr(sys.modules.get(module), name, None)
+    if isinstance(found, type) and issubclass(found, tuple) and hasattr(found, "_fields"):
+        return found
+    raise ValueError(f"The file holds a {name}, a named tuple of {module}, which is not imported. Import {module} first.")

@@ -1,0 +1,102 @@
+"""Descent with a step size a sample, found as it goes: the safe default for an energy that names no solver."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from ebm import rows
+from ebm.noise import Draw
+from ebm.objective import Point
+from ebm.solvers.base import Field, Info, Solver, Step
+from ebm.solvers.descent import positive
+from ebm.solvers.trial import evaluate_trial
+
+__all__ = ["AdaptiveDescent"]
+
+_SUFFICIENT = 1e-4  # Armijo's constant
+
+
+@dataclass(frozen=True)
+class AdaptiveDescent(Solver):
+    r"""Descent that needs no tuning and never raises the energy, with its own step size for every sample.
+
+    A trial :math:`z + a F` is accepted if :math:`E(z + aF) \le E(z) - 10^{-4} a \|F\|^2`. After an accepted trial the
+    next step size is that of Barzilai and Borwein, :math:`a = s^T s / s^T y` with s the move and y the change of the
+    gradient, at most ``growth`` times the last; after a rejected one the minimum of the parabola through what is known.
+    Each step is one evaluation, accepted or not. A sample whose trials have shrunk below rounding reports STALLED.
+
+    Args:
+        first: the first trial step size, > 0; a wrong guess costs a few evaluations, never the answer.
+        growth: the most by which a step size may grow from one step to the next, > 1.
+
+    Raises:
+        ValueError: ``first`` not above zero, or ``growth`` not above one.
+
+    Example:
+        >>> import ebm
+        >>> ebm.AdaptiveDescent()
+        AdaptiveDescent(first=1.0, growth=10.0)
+
+    Source: Barzilai and Borwein (1988), eq. 5; Armijo (1966); Nocedal and Wright (2006), section 3.5, eq. 3.58.
+    Unlike the method of 1988 every accepted step lowers the energy.
+    """
+
+    first: float = 1.0
+    growth: float = 10.0
+    needs: ClassVar[frozenset[str]] = frozenset({"energy", "gradient"})
+
+    def __post_init__(self) -> None:
+        positive("AdaptiveDescent", "first", self.first)
+        if not self.growth > 1:
+            raise ValueError(f"`AdaptiveDescent(growth=...)` must be above one; got {self.growth}. Try 10.")
+
+    def init(self, point: Point) -> Any:
+        """The next trial step size, (B,)."""
+        return torch.full_like(_energy(point), self.first)
+
+    def most_evals(self, differentiated: bool = False) -> int:
+        """One, and one more where a trial that is not finite must not reach a graph."""
+        return 2 if differentiated else 1
+
+    def step(self, field: Field, point: Point, memory: Any, draw: Draw) -> Step:
+        """One trial."""
+        size = memory
+        trial = evaluate_trial(field, rows.add(point.z, point.force, size), point)
+        slope = rows.dot(point.force, point.force)
+        rise = _energy(trial.point) - _energy(point)
+        accepted = trial.finite & (rise <= -_SUFFICIENT * size * slope)
+        new = Point(*rows.where(accepted, tuple(trial.point), tuple(point)))
+        longer = self._longer(size, slope, rows.dot(point.force, trial.point.force))
+        shorter = _shorter(size, slope, rise, trial.finite)
+        following = torch.where(accepted, longer, shorter).detach()
+        return Step(new, following, Info(accepted, ~accepted & _at_rounding(following, point)))
+
+    def _longer(self, size: Tensor, slope: Tensor, overlap: Tensor) -> Tensor:
+        """The Barzilai-Borwein step size after a move of ``size`` along the force: s'y = size * (F'F - F'F_new)."""
+        bend = slope - overlap
+        proposal = size * slope / torch.where(bend > 0, bend, torch.ones_like(bend))
+        most = size * self.growth
+        return torch.where(bend > 0, proposal.clamp(size * 0.1, most), most)
+
+
+def _energy(point: Point) -> Tensor:
+    assert point.energy is not None  # `needs` says so at the door
+    return point.energy
+
+
+def _shorter(size: Tensor, slope: Tensor, rise: Tensor, finite: Tensor) -> Tensor:
+    """The minimum of the parabola with the known value, slope and trial value, kept within a tenth and a half."""
+    bend = rise + size * slope
+    best = 0.5 * size * size * slope / torch.where(bend > 0, bend, torch.ones_like(bend))
+    ratio = (best / size).clamp(0.1, 0.5)
+    return size * torch.where(finite & (bend > 0), ratio, torch.full_like(ratio, 0.1))
+
+
+def _at_rounding(size: Tensor, point: Point) -> Tensor:
+    """Whether a move of this size would vanish in the rounding of the latent."""
+    tiny = torch.finfo(size.dtype).eps
+    return size * rows.rms(point.force) <= 0.1 * tiny * (rows.rms(point.z) + tiny)
