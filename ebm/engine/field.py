@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
-import torch
 from torch import Tensor
 
 from ebm import rows
@@ -87,4 +86,4 @@ class Meter:
         return known.flops if known else 0
 
     def _key(self, kind: str, tree: Any) -> Any:
-        return kind, self._identity, tuple((leaf.shape[1:], leaf.dtype) for leaf in rows.leaves(tree)), torch.is_grad_enabled()
+        return kind, self._identity, tuple((leaf.shape[1:], leaf.dtype) for leaf in rows.leaves(tree))

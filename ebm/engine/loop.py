@@ -95,6 +95,11 @@ class Block(NamedTuple):
     asked: int = 0
     spent: int = 0
 
+    @property
+    def size(self) -> int:
+        """How many samples are computed together."""
+        return self.carry.status.shape[0]
+
 
 class Settling:
     """Samples on their way to rest.
@@ -113,6 +118,9 @@ class Settling:
         self.taken = 0
         self.sample_steps = 0
         self._home = carry
+        self._eval_price = problem.meter.price("point", carry.point.z)
+        looks = problem.stop is not None and problem.stop.reads
+        self._look_price = problem.meter.price("readout", carry.point.z) if looks else 0
         self.block = self._opened(carry)
 
     @property
@@ -128,9 +136,9 @@ class Settling:
         """The most that the next step may execute."""
         block, solver, meter = self._packed(), self.problem.solver, self.problem.meter
         z = block.carry.point.z
-        each = solver.most_evals(self.graph) * meter.price("point", z)
-        each += solver.conditionals(z) * meter.price("conditional", z) + self._look_price(z)
-        return each * block.carry.status.shape[0]
+        each = solver.most_evals(self.graph) * self._eval_price + self._look_price
+        each += solver.conditionals(z) * meter.price("conditional", z)
+        return each * block.size
 
     def end(self, status: Status, which: Tensor | None = None) -> None:
         """Close running samples: all of them, or those of the block where ``which`` is true."""
@@ -199,16 +207,11 @@ class Settling:
 
     def _charged(self, block: Block, outcome: Outcome) -> Block:
         """The block with the work of a step on its account."""
-        meter, z = self.problem.meter, block.carry.point.z
-        each = outcome.evals * meter.price("point", z) + self._look_price(z)
-        each += outcome.conditionals * meter.price("conditional", z)
-        self.executed += each * block.carry.status.shape[0]
+        each = outcome.evals * self._eval_price + self._look_price
+        if outcome.conditionals:
+            each += outcome.conditionals * self.problem.meter.price("conditional", block.carry.point.z)
+        self.executed += each * block.size
         return block._replace(asked=block.asked + outcome.evals, spent=block.spent + each)
-
-    def _look_price(self, z: Any) -> int:
-        """FLOPs a sample of what the stop rule asks for."""
-        stop = self.problem.stop
-        return self.problem.meter.price("readout", z) if stop is not None and stop.reads else 0
 
     def _opened(self, carry: Carry) -> Block:
         """The block a carry stands for: what was computed together, and what runs."""
@@ -225,9 +228,8 @@ class Settling:
     def _packed(self) -> Block:
         """The block without finished samples, where it pays to leave them out."""
         block, compact = self.block, self.problem.compact
-        size = block.carry.status.shape[0]
         always = compact is True or self.graph
-        if block.active is None or not block.running or not (always or (compact == "auto" and 2 * block.running <= size)):
+        if block.active is None or not block.running or not (always or (compact == "auto" and 2 * block.running <= block.size)):
             return block
         block = _settle_up(block)
         index = _active(block).nonzero().flatten()

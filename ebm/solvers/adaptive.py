@@ -68,7 +68,8 @@ class AdaptiveDescent(Solver):
         trial = evaluate_trial(field, rows.add(point.z, point.force, size), point)
         slope = rows.dot(point.force, point.force)
         rise = _energy(trial.point) - _energy(point)
-        accepted = trial.finite & (rise <= -_SUFFICIENT * size * slope)
+        # compared as energies, not as a difference: near rest the decrease asked for rounds to nothing, and a tie may pass
+        accepted = trial.finite & (_energy(trial.point) <= _energy(point) - _SUFFICIENT * size * slope)
         new = Point(*rows.where(accepted, tuple(trial.point), tuple(point)))
         longer = self._longer(size, slope, rows.dot(point.force, trial.point.force))
         shorter = _shorter(size, slope, rise, trial.finite)
