@@ -23,7 +23,8 @@ from ebm.engine import (
     infer,
     stream,
 )
-from ebm.models import ModernHopfield
+from ebm.losses import Progressive
+from ebm.models import GatedCell, ModernHopfield, Noise, Zeros
 from ebm.noise import Draw
 from ebm.objective import Energy, Objective, Point, Update
 from ebm.rows import Shared

@@ -181,13 +181,13 @@ def _finite_exactly(tree: Any) -> Tensor:
     return functools.reduce(torch.logical_and, masks)
 
 
-def probe(tree: Any) -> Tensor:
-    """One number that is finite only if all numbers of the tree are, found in one pass.
+def probe(tree: Any, other: Any) -> Tensor:
+    """The inner product of two trees over all samples: finite only if all numbers of both are, and found in one pass.
 
-    The converse may fail (a sum can overflow), so a number that is not finite asks for a look with `finite`.
+    The converse may fail (a product can overflow), so a result that is not finite asks for a look with `finite`.
     """
-    sums = [leaf.sum() for leaf in leaves(tree) if leaf.is_floating_point()]
-    return sum(sums[1:], sums[0]) if sums else torch.zeros(())
+    parts = [torch.dot(a.reshape(-1), b.reshape(-1)) for a, b in zip(leaves(tree), leaves(other), strict=True)]
+    return functools.reduce(torch.add, parts)
 
 
 def flatten(tree: Any) -> Tensor:

@@ -14,7 +14,7 @@ from ebm import rows
 from ebm.engine import door
 from ebm.engine.adjoint import Adjoint, Stage
 from ebm.engine.budget import Budget, CallLimits
-from ebm.engine.carry import Starter, describe, identity
+from ebm.engine.carry import Starter, describe, identity, owned_tensors
 from ebm.engine.compiled import compiled_step
 from ebm.engine.field import Meter
 from ebm.engine.loop import Problem, Settling, iterate, one_step
@@ -60,19 +60,22 @@ class Call:
         self.options = options
         self.model = model
         self._check_types()
-        self.batch = door.check_observation(x, model)
+        owned = owned_tensors(model)
+        home = next((t for t in owned.values() if t.is_floating_point()), None)
+        self.batch = door.check_observation(x, home)
         self._steps = self._granted_steps()
         door.check_limits(self._steps, options.seconds, options.flops, options.budget, self.batch)
         self.solver = options.solver or model.default_solver() or (Picard() if isinstance(model, Update) else AdaptiveDescent())
         self.stop = options.stop if options.stop is not None else model.default_stop()
         door.check_fit(self.solver, self.stop, model)
-        self.origin = Origin(identity(model), describe(self.solver), describe(self.stop))
+        self.origin = Origin(identity(model, owned), describe(self.solver), describe(self.stop))
         if options.resume is not None:
             door.check_resume(options.resume, self.origin, self.batch)
         if options.start is not None:
-            door.check_latent("start", options.start, self.batch, model)
+            door.check_latent("start", options.start, self.batch, home)
         self.graph = options.adjoint.graph and torch.is_grad_enabled()
         self._x = self._own(x)
+        self.dtype = (home if home is not None else next((leaf for leaf in rows.leaves(x) if leaf.is_floating_point()), torch.empty(()))).dtype
         self._settlings: list[Settling] = []
         self._stage: Stage | None = None
         self._trace = Trace(options.record, model)
@@ -219,7 +222,7 @@ class Call:
         compact = False if o.compile and o.compact == "auto" else o.compact
         step = compiled_step(model, self.solver) if o.compile else one_step
         self.problem = Problem(model, self.solver, self.stop, c, keep == "best", compact, meter, step)
-        starter = Starter(self.problem, self.batch, self._x, self.graph, o.generator)
+        starter = Starter(self.problem, self._x, self.dtype, self.graph, o.generator)
         if o.resume is None:
             self._first = starter.begin(None if o.start is None else self._own(o.start))
         else:
@@ -296,7 +299,7 @@ class _Runner:
         limits = limits.spare(spare, carry) if spare else limits
         before = 0
         if graph and carry is not call._first:
-            starter = Starter(problem, call.batch, call._x, True, None)
+            starter = Starter(problem, call._x, call.dtype, True, None)
             carry = starter.refresh(carry)
             before = starter.executed
         settling = Settling(problem, carry, graph)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -15,15 +16,23 @@ from ebm.noise import Draw, draw_keys
 from ebm.objective import Objective, Point
 from ebm.solution import Carry, Status
 
-__all__ = ["Starter", "describe", "identity"]
+__all__ = ["Starter", "describe", "identity", "owned_tensors"]
 
 _REOPENED = (Status.OUT_OF_STEPS, Status.OUT_OF_TIME, Status.OUT_OF_FLOPS, Status.STOPPED)
 
 
-def identity(model: Objective) -> str:
+def owned_tensors(model: Objective) -> dict[str, Tensor]:
+    """The parameters and buffers of a model by name, in one walk over its modules."""
+    found: dict[str, Tensor] = {}
+    for prefix, module in model.named_modules():
+        for held in (module._parameters, module._buffers):
+            found.update({f"{prefix}.{name}" if prefix else name: t for name, t in held.items() if t is not None})
+    return found
+
+
+def identity(model: Objective, owned: Mapping[str, Tensor]) -> str:
     """The model in words: its class, and the names and shapes of its parameters and buffers."""
-    owned = [*model.named_parameters(), *model.named_buffers()]
-    return f"{type(model).__qualname__}({', '.join(f'{name} {tuple(t.shape)}' for name, t in owned)})"
+    return f"{type(model).__qualname__}({', '.join(f'{name} {tuple(t.shape)}' for name, t in owned.items())})"
 
 
 def describe(part: Any) -> str:
@@ -46,10 +55,11 @@ class Starter:
         executed: FLOPs of the samples' evaluations.
     """
 
-    def __init__(self, problem: Problem, batch: int, x: Any, graph: bool, generator: torch.Generator | None) -> None:
+    def __init__(self, problem: Problem, x: Any, dtype: torch.dtype, graph: bool, generator: torch.Generator | None) -> None:
         self._problem = problem
-        self._batch = batch
+        self._batch = rows.count(x)
         self._x = x
+        self._dtype = dtype
         self._graph = graph
         self._generator = generator
         self.fixed = 0
@@ -118,9 +128,7 @@ class Starter:
 
     def _latent_dtype(self, z: Any) -> Any:
         """Latents keep the precision of the model or the observation, in whatever dtype products run."""
-        owned = (*self._problem.objective.parameters(), *self._problem.objective.buffers(), *rows.leaves(self._x))
-        dtype = next((t.dtype for t in owned if t.is_floating_point()), torch.get_default_dtype())
-        return rows.map_rows(lambda leaf: leaf.to(dtype) if leaf.dtype in (torch.bfloat16, torch.float16) else leaf, z)
+        return rows.map_rows(lambda leaf: leaf.to(self._dtype) if leaf.dtype in (torch.bfloat16, torch.float16) else leaf, z)
 
     def _evaluate(self, z: Any, c: Any) -> Point:
         """The point at ``z``; where a graph is kept, rows that fail get theirs without one, so that they poison nothing."""

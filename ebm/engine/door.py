@@ -56,7 +56,7 @@ def check_model(model: Any) -> None:
         )
 
 
-def check_observation(x: Any, model: Objective) -> int:
+def check_observation(x: Any, home: Tensor | None) -> int:
     """The observation is a finite row tree of one batch, on the model's device and in its dtype; returns B."""
     batch = rows.count(x)
     for leaf in rows.leaves(x):
@@ -67,29 +67,26 @@ def check_observation(x: Any, model: Objective) -> int:
                 f"`x` must be finite; {len(bad)} of {batch} samples hold NaN or infinity (rows {named}). "
                 "Clean these samples, or leave them out."
             )
-    _check_placed("x", x, model)
+    _check_placed("x", x, home)
     return batch
 
 
-def _check_placed(name: str, tree: Any, model: Objective) -> None:
-    """One device and one floating dtype in a tree and in the model's parameters and buffers."""
-    tensors = [leaf for leaf in rows.leaves(tree) if isinstance(leaf, Tensor)]
-    owned = next((t for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()), None)
-    home = tensors[0].device if owned is None else owned.device
-    whose = f"the other parts of `{name}`" if owned is None else "the model"
-    for leaf in tensors:
-        if leaf.device != home:
-            raise ValueError(f"`{name}` is on {leaf.device}, but {whose} on {home}. Move one with `.to(...)`: all must share a device.")
+def _check_placed(name: str, tree: Any, home: Tensor | None) -> None:
+    """One device and one floating dtype, in a tree and with a tensor of the model (None: the model has none)."""
+    tensors = list(rows.leaves(tree))
     floats = [leaf for leaf in tensors if leaf.is_floating_point()]
-    if not floats:
-        return
-    dtype = floats[0].dtype if owned is None else owned.dtype
+    whose = f"the other parts of `{name}`" if home is None else "the model"
+    device = tensors[0].device if home is None else home.device
+    dtype = None if not floats else floats[0].dtype if home is None else home.dtype
+    for leaf in tensors:
+        if leaf.device != device:
+            raise ValueError(f"`{name}` is on {leaf.device}, but {whose} on {device}. Move one with `.to(...)`: all must share a device.")
     for leaf in floats:
         if leaf.dtype != dtype:
             raise ValueError(f"`{name}` is {leaf.dtype}, but {whose} {dtype}. Convert one with `.to(...)`: all must share a floating dtype.")
 
 
-def check_latent(name: str, z: Any, batch: int, model: Objective) -> None:
+def check_latent(name: str, z: Any, batch: int, home: Tensor | None) -> None:
     """A start is a finite, floating row tree of this batch."""
     got = rows.count(z)
     if got != batch:
@@ -99,7 +96,7 @@ def check_latent(name: str, z: Any, batch: int, model: Objective) -> None:
             raise ValueError(f"`{name}` must hold floating-point numbers; got {leaf.dtype}. Convert it with `.float()`.")
     if not bool(rows.finite(z).all()):
         raise ValueError(f"`{name}` must be finite; some samples hold NaN or infinity. Clean them, or leave it out.")
-    _check_placed(name, z, model)
+    _check_placed(name, z, home)
 
 
 def check_limits(steps: Any, seconds: Any, flops: Any, budget: Any, batch: int) -> None:

@@ -40,7 +40,9 @@ def one_step(objective: Objective, solver: Solver, point: Point, memory: Any, c:
     field = CountedField(objective, c)
     draw: Any = None if keys is None else Draw(keys, steps)
     step = solver.step(field, point, memory, draw)
-    return Outcome(step, rows.probe(tuple(step.point)), field.evals, field.conditionals)
+    z, energy, force = step.point
+    probe = rows.probe(z, force)
+    return Outcome(step, probe if energy is None else probe + energy.sum(), field.evals, field.conditionals)
 
 
 @dataclass(frozen=True)
@@ -198,6 +200,8 @@ class Settling:
     def _judged(self, block: Block, step: Step) -> tuple[Tensor | None, Any, Any, Any]:
         """The stop rule's verdict and memory, which samples are the best so far, and by what."""
         problem, carry = self.problem, block.carry
+        if problem.stop is None and not problem.best:
+            return None, carry.rest, None, None
         with torch.no_grad():
             look = problem.look(step.point, block.c, carry.point, step.info.accepted)
             done, rest = (None, carry.rest) if problem.stop is None else problem.stop.check(look, carry.rest)

@@ -1,5 +1,7 @@
 """Models, one a file, each with its paper, its formula and the solver it settles best with."""
 
+from ebm.models.gated_cell import GatedCell
 from ebm.models.modern_hopfield import ModernHopfield
+from ebm.models.starts import Noise, Start, Zeros
 
-__all__ = ["ModernHopfield"]
+__all__ = ["GatedCell", "ModernHopfield", "Noise", "Start", "Zeros"]

@@ -1,0 +1,96 @@
+"""What every benchmark needs: interleaved timing, ratios of medians, a table, and JSON that says where it was measured."""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import ebm
+
+
+def interleaved(calls: Mapping[str, Callable[[], Any]], repeats: int, warmup: int = 3) -> dict[str, list[float]]:
+    """Seconds of each call, taken in turn, so that a machine that slows down slows all of them.
+
+    Args:
+        calls: what to time, by name.
+        repeats: rounds that count.
+        warmup: rounds before, which do not.
+    """
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(warmup + repeats):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            if turn >= warmup:
+                times[name].append(time.perf_counter() - start)
+    return times
+
+
+def median_ms(times: Sequence[float]) -> float:
+    """The median in milliseconds."""
+    return 1e3 * statistics.median(times)
+
+
+def ratio(times: Mapping[str, Sequence[float]], over: str, under: str) -> float:
+    """The median over rounds of one time over another, taken in the same round."""
+    return statistics.median([a / b for a, b in zip(times[over], times[under], strict=True)])
+
+
+def show(title: str, header: Sequence[str], lines: Sequence[Sequence[Any]]) -> None:
+    """Print a table with aligned columns."""
+    cells = [list(header), *([_cell(value) for value in line] for line in lines)]
+    widths = [max(len(line[k]) for line in cells) for k in range(len(header))]
+    print(f"\n{title}")
+    for line in cells:
+        print("  ".join(value.ljust(width) if k == 0 else value.rjust(width) for k, (value, width) in enumerate(zip(line, widths, strict=True))))
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def facts() -> dict[str, Any]:
+    """Machine, versions and commit."""
+    return {
+        "processor": _processor(),
+        "system": platform.platform(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "equilibrate": ebm.__version__,
+        "commit": _commit(),
+    }
+
+
+def write(path: str | None, name: str, results: Any) -> None:
+    """Write results and facts as JSON, where a path is given."""
+    if path is None:
+        return
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(json.dumps({"benchmark": name, "facts": facts(), "results": results}, indent=2) + "\n")
+    print(f"\nwrote {path}", file=sys.stderr)
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def _commit() -> str:
+    try:
+        done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()

@@ -1,0 +1,87 @@
+"""What the doors refuse, and in which words: what was passed, what is wanted, what to do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+__all__ = ["alike", "finite", "floating", "number", "on_one_device", "shape", "widen"]
+
+_ROWS_SHOWN = 8
+
+
+def shape(tensor: Tensor) -> str:
+    """The shape of a tensor, as printed in messages."""
+    return str(tuple(tensor.shape))
+
+
+def number(owner: object, name: str, value: object, *, low: float = -math.inf) -> None:
+    """Refuse a setting that is no finite number of at least ``low``."""
+    wanted = "a finite number" if low == -math.inf else f"a finite number of at least {low:g}"
+    message = f"`{type(owner).__name__}` was given {name}={value!r}; {wanted} is wanted. Pass for example {name}=0.01."
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(message)
+    if not math.isfinite(value) or value < low:
+        raise ValueError(message)
+
+
+def floating(**tensors: Tensor) -> None:
+    """Refuse what is no tensor of real floating-point numbers."""
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor):
+            raise TypeError(
+                f"`{name}` is a {type(tensor).__name__}; a floating-point tensor is wanted. "
+                "Convert it with `torch.as_tensor(...)`."
+            )
+        if not tensor.is_floating_point():
+            raise TypeError(
+                f"`{name}` has dtype {tensor.dtype}; a floating-point tensor is wanted. "
+                f"Convert it with `{name}.float()`."
+            )
+
+
+def on_one_device(**tensors: Tensor) -> None:
+    """Refuse tensors that lie on several devices."""
+    (first, reference), *others = tensors.items()
+    for name, tensor in others:
+        if tensor.device != reference.device:
+            raise ValueError(
+                f"`{first}` is on {reference.device} and `{name}` on {tensor.device}; one device is wanted. "
+                f"Move one of them, as with `{name}.to({first}.device)`."
+            )
+
+
+def alike(tensors: Mapping[str, Tensor], *, dtypes: bool = True) -> None:
+    """Refuse tensors that are not all floating point, on one device and (where ``dtypes``) of one dtype."""
+    floating(**tensors)
+    on_one_device(**tensors)
+    (first, reference), *others = tensors.items()
+    for name, tensor in others:
+        if dtypes and tensor.dtype != reference.dtype:
+            raise TypeError(
+                f"`{first}` has dtype {reference.dtype} and `{name}` {tensor.dtype}; one dtype is wanted. "
+                f"Convert one of them, as with `{name}.to({first}.dtype)`."
+            )
+
+
+def finite(**tensors: Tensor) -> None:
+    """Refuse NaN and infinity, and name the samples that hold them; waits for the device once, whatever the number."""
+    if torch.stack([tensor.isfinite().all() for tensor in tensors.values()]).all():
+        return
+    for name, tensor in tensors.items():
+        samples = torch.atleast_1d(tensor)
+        rows = samples.isfinite().logical_not().nonzero()[:, 0].unique().tolist()
+        if rows:
+            shown = ", ".join(map(str, rows[:_ROWS_SHOWN])) + (", ..." if len(rows) > _ROWS_SHOWN else "")
+            raise ValueError(
+                f"{len(rows)} of {len(samples)} samples of `{name}` hold NaN or infinity (rows {shown}); finite "
+                "numbers are wanted. Drop those samples; if the weights have diverged, begin again with a lower rate."
+            )
+
+
+def widen(tensor: Tensor) -> Tensor:
+    """A half-precision tensor in float32, any other as it is: a bfloat16 sum stops growing after 256 equal terms."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

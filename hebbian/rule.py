@@ -1,0 +1,172 @@
+"""The contract of a local rule."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar, TypeAlias, final
+
+import torch
+from torch import Tensor
+
+from hebbian import checks
+from hebbian.statistics import Statistics
+from hebbian.synapse import Synapse
+
+__all__ = ["LocalRule", "State"]
+
+State: TypeAlias = Any
+"""What a rule remembers between steps (traces, running means): a tree of tensors, or None. Never written in place."""
+
+
+class LocalRule(ABC):
+    r"""How a weight changes by what the two ends of its synapse can see. The signature is the guarantee.
+
+    A rule is given both ends, its own state and, where it says so, a ``signal`` (a third factor or a teacher): no loss
+    and no other layer can reach it. Learning is two calls:
+
+    - `statistics` sums over the batch, and does not see the weight. What workers computed is *added*;
+    - `delta` turns the total into the change of the weight and the next state, and never writes.
+
+    Adding statistics is exact for every rule. Averaging changes is exact only for rules whose change is linear in the
+    means (Hebb and Oja are), and only if the average weighs each worker by its count.
+
+    Nothing is differentiated: no graph is built whatever the mode, and autocast is off inside. Half-precision input is
+    summed in float32; the change has the dtype of the weight.
+
+    To add a rule, write a frozen dataclass of settings with `sums` and `change`, and `init_state` if it remembers; then
+    pass it to `hebbian.testing.check_rule`. The doors are final, so every rule has the same checks.
+
+    Attributes:
+        signal: what the rule needs as ``signal``, in words that an error can quote, such as ``"the reward of each
+            sample, shape (B,)"``; None (as here) for a rule that takes none.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> import torch
+        >>> from hebbian import Dense, LocalRule
+        >>> @dataclass(frozen=True)
+        ... class Decay(LocalRule):
+        ...     rate: float
+        ...     def sums(self, synapse, pre, post, state, signal):
+        ...         return {"activity": synapse.uses(post).sum()}
+        ...     def change(self, statistics, weight, state):
+        ...         return -self.rate * statistics.mean("activity") * weight, state
+        >>> rule, weight = Decay(0.5), torch.ones(1, 2)
+        >>> statistics = rule.statistics(Dense(2, 1), torch.ones(4, 2), torch.ones(4, 1), None)
+        >>> rule.delta(statistics, weight, None)
+        (tensor([[-0.5000, -0.5000]]), None)
+    """
+
+    signal: ClassVar[str | None] = None
+
+    def init_state(self, synapse: Synapse, weight: Tensor) -> State:
+        """What the rule remembers before the first step; by default nothing, None."""
+        return None
+
+    @abstractmethod
+    def sums(
+        self, synapse: Synapse, pre: Tensor, post: Tensor, state: State, signal: Tensor | None
+    ) -> dict[str, Tensor]:
+        """The sums over the batch that `change` needs, by name; written by each rule, called by `statistics`.
+
+        Each is a plain sum over the uses of the weight, floating point, with no sample axis left and nothing divided by
+        the batch size. The state may be read; it moves in `change`, so that every worker moves it alike.
+        """
+
+    @abstractmethod
+    def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Tensor, State]:
+        """The change of the weight and the next state, in memory of their own; written by each rule, called by `delta`.
+
+        Called only where there was at least one sample.
+        """
+
+    @final
+    def statistics(
+        self, synapse: Synapse, pre: Tensor, post: Tensor, state: State, signal: Tensor | None = None
+    ) -> Statistics:
+        """What this batch tells the rule: sums that add over batches and workers.
+
+        Args:
+            synapse: the geometry that ``pre`` and ``post`` lie in.
+            pre: activity before the synapse, (B, ...) as the geometry wants; finite, floating point; B may be 0.
+            post: activity after the synapse, ``(B, units, *places)``, same dtype (a half counts as float32) and device.
+            state: from `init_state` or from the last `delta`.
+            signal: what `LocalRule.signal` asks for; None for a rule that takes none.
+
+        Returns:
+            the sums, with no sample axis.
+
+        Raises:
+            ValueError: a shape or device that does not fit, NaN or infinity, a signal missing or not taken.
+            TypeError: no tensor, not floating point, or two dtypes.
+        """
+        self._check_signal(signal)
+        checks.floating(pre=pre, post=post)
+        pre, post = checks.widen(pre.detach()), checks.widen(post.detach())
+        synapse.check(pre, post)
+        given = {"pre": pre, "post": post}
+        if signal is not None:
+            given["signal"] = signal = checks.widen(signal.detach())
+            checks.on_one_device(pre=pre, signal=signal)
+        checks.finite(**given)
+        with _untraced(post.device):
+            sums = self.sums(synapse, pre, post, state, signal)
+        return Statistics(synapse.count(post), sums, tuple(synapse.weight_shape))
+
+    @final
+    def delta(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Tensor, State]:
+        """The change of the weight and the next state. Nothing is written: add the change, or hand it to an optimiser.
+
+        Args:
+            statistics: the total over all batches and workers of this step. If it counts no sample, nothing changes.
+            weight: ``(units, *field)``, floating point.
+            state: the state that the statistics were taken with.
+
+        Returns:
+            the change, with the shape, dtype and device of the weight, to be *added* to it; and the next state.
+
+        Raises:
+            ValueError: statistics of another rule, of a weight of another shape or on another device.
+            TypeError: no floating-point weight, or of another dtype than the statistics.
+        """
+        checks.floating(weight=weight)
+        wide = checks.widen(weight.detach())
+        self._check_weight(statistics, wide)
+        if not statistics.count:
+            return torch.zeros_like(weight, requires_grad=False), state
+        with _untraced(weight.device):
+            change, state = self.change(statistics, wide, state)
+            return change.to(weight.dtype), state
+
+    def _check_signal(self, signal: Tensor | None) -> None:
+        name = type(self).__name__
+        if self.signal is None and signal is not None:
+            raise ValueError(
+                f"`{name}` was given a signal; it takes none and sees only the two ends of its synapse. "
+                "Leave `signal` out, or choose a rule with a third factor or a teacher."
+            )
+        if self.signal is not None and signal is None:
+            raise ValueError(f"`{name}` was given no signal; {self.signal} is wanted. Pass it as `signal=`.")
+        if signal is not None and not isinstance(signal, Tensor):
+            raise TypeError(
+                f"`signal` is a {type(signal).__name__}; a tensor is wanted: {self.signal}. "
+                "Convert it with `torch.as_tensor(...)`."
+            )
+
+    def _check_weight(self, statistics: Statistics, weight: Tensor) -> None:
+        if tuple(weight.shape) != statistics.weight_shape:
+            raise ValueError(
+                f"`weight` has shape {checks.shape(weight)}; the statistics are of a weight of shape "
+                f"{statistics.weight_shape}. Pass the weight whose synapse they were taken on."
+            )
+        for name, value in statistics.sums.items():
+            checks.alike({"weight": weight, f"statistics.sums[{name!r}]": value})
+
+
+@contextmanager
+def _untraced(device: torch.device) -> Iterator[None]:
+    """No graph, and no autocast: a change must not depend on the mode its caller is in."""
+    with torch.no_grad(), torch.autocast(device.type, enabled=False):
+        yield

@@ -1,0 +1,71 @@
+"""What a batch tells a rule: sums over its samples, which add."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+__all__ = ["Statistics"]
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    r"""Sums over a batch, with the count that turns them into means.
+
+    The statistics of two batches add to those of both together, $S(A \cup B) = S(A) + S(B)$ and
+    $n(A \cup B) = n(A) + n(B)$, so a mean over many workers, or many small batches, is exact. No sum has a sample axis.
+
+    Args:
+        count: how often the weight was used: samples times places (one place where dense, each position of a
+            convolution).
+        sums: the sums by name, tensors whose shapes do not depend on the batch.
+        weight_shape: of the weight that these statistics are for; the unit is the first axis.
+
+    Example:
+        >>> import torch
+        >>> from hebbian import Statistics
+        >>> one = Statistics(1, {"square": torch.tensor([4.0])}, (1, 2))
+        >>> three = Statistics(3, {"square": torch.tensor([0.0])}, (1, 2))
+        >>> (one + three).mean("square")
+        tensor([1.])
+    """
+
+    count: int
+    sums: Mapping[str, Tensor]
+    weight_shape: tuple[int, ...]
+
+    def mean(self, name: str) -> Tensor:
+        """The mean of the sum called ``name`` over all uses of the weight; zero where there were none.
+
+        Raises:
+            ValueError: there is no such sum.
+        """
+        if name not in self.sums:
+            raise ValueError(
+                f"These statistics hold {sorted(self.sums)}; {name!r} is wanted. "
+                "Take the statistics with the same rule whose `delta` is asked."
+            )
+        return self.sums[name] / max(self.count, 1)
+
+    def __add__(self, other: Statistics) -> Statistics:
+        """The statistics of both batches together.
+
+        Raises:
+            ValueError: the two are of different rules or of weights of different shapes.
+        """
+        if not isinstance(other, Statistics):
+            return NotImplemented
+        if self._kind() != other._kind():
+            raise ValueError(
+                f"Statistics of {self._kind()} and of {other._kind()} were to be added; those of one rule on one "
+                "synapse are wanted. Keep one total for each weight."
+            )
+        sums = {name: value + other.sums[name] for name, value in self.sums.items()}
+        return Statistics(self.count + other.count, sums, self.weight_shape)
+
+    def _kind(self) -> dict[str, tuple[int, ...]]:
+        """What two statistics must share to be added: every name and shape."""
+        shapes = {name: tuple(self.sums[name].shape) for name in sorted(self.sums)}
+        return {"weight": tuple(self.weight_shape), **shapes}
