@@ -10,12 +10,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from support import interleaved, median_ms, ratio, show, write
 from torch import Tensor, nn
 
 import ebm
 from ebm.noise import Draw
 from ebm.objective import Point
+from support import interleaved, median_ms, ratio, show, write
 
 
 class Chain(ebm.Energy):

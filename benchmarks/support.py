@@ -51,7 +51,12 @@ def show(title: str, header: Sequence[str], lines: Sequence[Sequence[Any]]) -> N
     widths = [max(len(line[k]) for line in cells) for k in range(len(header))]
     print(f"\n{title}")
     for line in cells:
-        print("  ".join(value.ljust(width) if k == 0 else value.rjust(width) for k, (value, width) in enumerate(zip(line, widths, strict=True))))
+        print(
+            "  ".join(
+                value.ljust(width) if k == 0 else value.rjust(width)
+                for k, (value, width) in enumerate(zip(line, widths, strict=True))
+            )
+        )
 
 
 def _cell(value: Any) -> str:
@@ -85,12 +90,20 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )
 
 
 def _commit() -> str:
     try:
-        done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent, check=True)
+        done = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"],
+            capture_output=True,
+            text=True,
+            cwd=Path(__file__).parent,
+            check=True,
+        )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return done.stdout.strip()

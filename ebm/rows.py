@@ -100,7 +100,9 @@ def count(tree: Any) -> int:
     if len(sizes) == 1 and -1 not in sizes:
         return sizes.pop()
     if not sizes:
-        raise ValueError("A row tree needs at least one tensor with a sample axis; got none. Pass a tensor of shape (B, ...).")
+        raise ValueError(
+            "A row tree needs at least one tensor with a sample axis; got none. Pass a tensor of shape (B, ...)."
+        )
     shown = sorted("a scalar" if size < 0 else str(size) for size in sizes)
     raise ValueError(
         f"All leaves of a row tree share their first axis, the sample; got sizes {', '.join(shown)}. "
@@ -151,7 +153,9 @@ def scale(tree: Any, alpha: float | Tensor) -> Any:
 
 def dot(tree: Any, other: Any) -> Tensor:
     """The inner product of each sample, summed over all leaves: shape (B,)."""
-    parts = [(a * b).flatten(1).sum(1) if a.ndim > 1 else a * b for a, b in zip(leaves(tree), leaves(other), strict=True)]
+    parts = [
+        (a * b).flatten(1).sum(1) if a.ndim > 1 else a * b for a, b in zip(leaves(tree), leaves(other), strict=True)
+    ]
     return sum(parts[1:], parts[0])
 
 
@@ -161,7 +165,10 @@ def rms(tree: Any) -> Tensor:
     if len(parts) == 1:
         leaf = parts[0].unsqueeze(1) if parts[0].ndim == 1 else parts[0].flatten(1)
         return torch.linalg.vector_norm(leaf, dim=1) / max(leaf.shape[1], 1) ** 0.5
-    squares = [(leaf.abs().square() if leaf.ndim == 1 else torch.linalg.vector_norm(leaf.flatten(1), dim=1).square()) for leaf in parts]
+    squares = [
+        (leaf.abs().square() if leaf.ndim == 1 else torch.linalg.vector_norm(leaf.flatten(1), dim=1).square())
+        for leaf in parts
+    ]
     size = sum(leaf[0].numel() for leaf in parts) if parts[0].shape[0] else 1
     return (sum(squares[1:], squares[0]) / max(size, 1)).sqrt()
 
@@ -177,7 +184,9 @@ def finite(tree: Any) -> Tensor:
 
 
 def _finite_exactly(tree: Any) -> Tensor:
-    masks = [torch.isfinite(leaf) if leaf.ndim == 1 else torch.isfinite(leaf.flatten(1)).all(1) for leaf in leaves(tree)]
+    masks = [
+        torch.isfinite(leaf) if leaf.ndim == 1 else torch.isfinite(leaf.flatten(1)).all(1) for leaf in leaves(tree)
+    ]
     return functools.reduce(torch.logical_and, masks)
 
 

@@ -206,7 +206,9 @@ class Solution:
         """
         plain = torch.load(path, weights_only=True)
         if not isinstance(plain, dict) or plain.get("version") != 1:
-            raise ValueError(f"`Solution.load` wants a file written by `Solution.save`; {path} is another. Check the path.")
+            raise ValueError(
+                f"`Solution.load` wants a file written by `Solution.save`; {path} is another. Check the path."
+            )
         parts = {name: _decode(plain[name]) for name in (*_PER_SAMPLE, *_PER_CALL)}
         return Solution(**parts, origin=Origin(*plain["origin"]))
 
@@ -278,4 +280,6 @@ def _named_tuple(kind: str) -> Any:
     found = getattr(sys.modules.get(module), name, None)
     if isinstance(found, type) and issubclass(found, tuple) and hasattr(found, "_fields"):
         return found
-    raise ValueError(f"The file holds a {name}, a named tuple of {module}, which is not imported. Import {module} first.")
+    raise ValueError(
+        f"The file holds a {name}, a named tuple of {module}, which is not imported. Import {module} first."
+    )

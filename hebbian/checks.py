@@ -28,7 +28,7 @@ def number(owner: object, name: str, value: object, *, low: float = -math.inf) -
         raise ValueError(message)
 
 
-def floating(**tensors: Tensor) -> None:
+def floating(tensors: Mapping[str, Tensor]) -> None:
     """Refuse what is no tensor of real floating-point numbers."""
     for name, tensor in tensors.items():
         if not isinstance(tensor, Tensor):
@@ -43,7 +43,7 @@ def floating(**tensors: Tensor) -> None:
             )
 
 
-def on_one_device(**tensors: Tensor) -> None:
+def on_one_device(tensors: Mapping[str, Tensor]) -> None:
     """Refuse tensors that lie on several devices."""
     (first, reference), *others = tensors.items()
     for name, tensor in others:
@@ -56,8 +56,8 @@ def on_one_device(**tensors: Tensor) -> None:
 
 def alike(tensors: Mapping[str, Tensor], *, dtypes: bool = True) -> None:
     """Refuse tensors that are not all floating point, on one device and (where ``dtypes``) of one dtype."""
-    floating(**tensors)
-    on_one_device(**tensors)
+    floating(tensors)
+    on_one_device(tensors)
     (first, reference), *others = tensors.items()
     for name, tensor in others:
         if dtypes and tensor.dtype != reference.dtype:
@@ -67,7 +67,7 @@ def alike(tensors: Mapping[str, Tensor], *, dtypes: bool = True) -> None:
             )
 
 
-def finite(**tensors: Tensor) -> None:
+def finite(tensors: Mapping[str, Tensor]) -> None:
     """Refuse NaN and infinity, and name the samples that hold them; waits for the device once, whatever the number."""
     if torch.stack([tensor.isfinite().all() for tensor in tensors.values()]).all():
         return

@@ -103,14 +103,14 @@ class LocalRule(ABC):
             TypeError: no tensor, not floating point, or two dtypes.
         """
         self._check_signal(signal)
-        checks.floating(pre=pre, post=post)
+        checks.floating({"pre": pre, "post": post})
         pre, post = checks.widen(pre.detach()), checks.widen(post.detach())
         synapse.check(pre, post)
         given = {"pre": pre, "post": post}
         if signal is not None:
             given["signal"] = signal = checks.widen(signal.detach())
-            checks.on_one_device(pre=pre, signal=signal)
-        checks.finite(**given)
+            checks.on_one_device({"pre": pre, "signal": signal})
+        checks.finite(given)
         with _untraced(post.device):
             sums = self.sums(synapse, pre, post, state, signal)
         return Statistics(synapse.count(post), sums, tuple(synapse.weight_shape))
@@ -131,7 +131,7 @@ class LocalRule(ABC):
             ValueError: statistics of another rule, of a weight of another shape or on another device.
             TypeError: no floating-point weight, or of another dtype than the statistics.
         """
-        checks.floating(weight=weight)
+        checks.floating({"weight": weight})
         wide = checks.widen(weight.detach())
         self._check_weight(statistics, wide)
         if not statistics.count:

@@ -150,7 +150,7 @@ class Dense(Synapse):
             ValueError: a shape or device that does not fit.
             TypeError: a dtype that does not fit.
         """
-        checks.floating(pre=pre)
+        checks.floating({"pre": pre})
         checks.alike({"pre": pre, "weight": weight}, dtypes=not torch.is_autocast_enabled(pre.device.type))
         self.check_weight(weight)
         self._check_end("pre", pre, self.in_features)

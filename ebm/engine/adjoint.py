@@ -119,7 +119,9 @@ class Truncated(Adjoint):
 
     def __post_init__(self) -> None:
         if self.last < 1:
-            raise ValueError(f"`Truncated(last=...)` must be at least 1; got {self.last}. For no gradient use `Detached()`.")
+            raise ValueError(
+                f"`Truncated(last=...)` must be at least 1; got {self.last}. For no gradient use `Detached()`."
+            )
 
     def settle(self, run: Run, carry: Carry) -> Iterator[Stage]:
         return self._known_end(run, carry) if run.steps_only else self._late_end(run, carry)

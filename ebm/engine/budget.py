@@ -48,7 +48,9 @@ class Budget:
 
     def __post_init__(self) -> None:
         if self.steps is None and self.seconds is None and self.flops is None:
-            raise ValueError("`Budget()` without a resource holds nothing back; got none. Pass `steps=`, `seconds=` or `flops=`.")
+            raise ValueError(
+                "`Budget()` without a resource holds nothing back; got none. Pass `steps=`, `seconds=` or `flops=`."
+            )
         for name in ("steps", "seconds", "flops"):
             value = getattr(self, name)
             if value is not None and not value >= 0:

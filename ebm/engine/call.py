@@ -65,7 +65,9 @@ class Call:
         self.batch = door.check_observation(x, home)
         self._steps = self._granted_steps()
         door.check_limits(self._steps, options.seconds, options.flops, options.budget, self.batch)
-        self.solver = options.solver or model.default_solver() or (Picard() if isinstance(model, Update) else AdaptiveDescent())
+        self.solver = (
+            options.solver or model.default_solver() or (Picard() if isinstance(model, Update) else AdaptiveDescent())
+        )
         self.stop = options.stop if options.stop is not None else model.default_stop()
         door.check_fit(self.solver, self.stop, model)
         self.origin = Origin(identity(model, owned), describe(self.solver), describe(self.stop))
@@ -75,7 +77,11 @@ class Call:
             door.check_latent("start", options.start, self.batch, home)
         self.graph = options.adjoint.graph and torch.is_grad_enabled()
         self._x = self._own(x)
-        self.dtype = (home if home is not None else next((leaf for leaf in rows.leaves(x) if leaf.is_floating_point()), torch.empty(()))).dtype
+        self.dtype = (
+            home
+            if home is not None
+            else next((leaf for leaf in rows.leaves(x) if leaf.is_floating_point()), torch.empty(()))
+        ).dtype
         self._settlings: list[Settling] = []
         self._stage: Stage | None = None
         self._trace = Trace(options.record, model)
@@ -139,7 +145,9 @@ class Call:
         if o.compact not in (True, False, "auto"):
             raise ValueError(f'`compact=` is True, False or "auto"; got {o.compact!r}. Leave it out for "auto".')
         if o.start is not None and o.resume is not None:
-            raise ValueError("`start=` and `resume=` exclude each other; got both. Pass `start=` to begin anew, `resume=` to go on.")
+            raise ValueError(
+                "`start=` and `resume=` exclude each other; got both. Pass `start=` to begin anew, `resume=` to go on."
+            )
         if o.compile and o.adjoint.graph:
             raise ValueError(
                 f"`compile=True` serves; got it with {type(o.adjoint).__name__}, whose gradient passes twice through the model, which a "
@@ -306,5 +314,3 @@ class _Runner:
         settling.executed = before
         call._settlings.append(settling)
         return iterate(settling, limits)
-
-

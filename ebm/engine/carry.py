@@ -55,7 +55,9 @@ class Starter:
         executed: FLOPs of the samples' evaluations.
     """
 
-    def __init__(self, problem: Problem, x: Any, dtype: torch.dtype, graph: bool, generator: torch.Generator | None) -> None:
+    def __init__(
+        self, problem: Problem, x: Any, dtype: torch.dtype, graph: bool, generator: torch.Generator | None
+    ) -> None:
         self._problem = problem
         self._batch = rows.count(x)
         self._x = x
@@ -128,7 +130,9 @@ class Starter:
 
     def _latent_dtype(self, z: Any) -> Any:
         """Latents keep the precision of the model or the observation, in whatever dtype products run."""
-        return rows.map_rows(lambda leaf: leaf.to(self._dtype) if leaf.dtype in (torch.bfloat16, torch.float16) else leaf, z)
+        return rows.map_rows(
+            lambda leaf: leaf.to(self._dtype) if leaf.dtype in (torch.bfloat16, torch.float16) else leaf, z
+        )
 
     def _evaluate(self, z: Any, c: Any) -> Point:
         """The point at ``z``; where a graph is kept, rows that fail get theirs without one, so that they poison nothing."""

@@ -42,7 +42,9 @@ def known_keywords(fn: Callable[_P, _R]) -> Callable[_P, _R]:
             return fn(*args, **given)
         close = difflib.get_close_matches(unknown, names, 1, 0.5)
         hint = f"Did you mean `{close[0]}=`?" if close else "See the signature."
-        raise TypeError(f"`{fn.__name__}` got `{unknown}=`, which it does not know; it takes {', '.join(names)}. {hint}")
+        raise TypeError(
+            f"`{fn.__name__}` got `{unknown}=`, which it does not know; it takes {', '.join(names)}. {hint}"
+        )
 
     return checked
 
@@ -60,7 +62,11 @@ def check_observation(x: Any, home: Tensor | None) -> int:
     """The observation is a finite row tree of one batch, on the model's device and in its dtype; returns B."""
     batch = rows.count(x)
     for leaf in rows.leaves(x):
-        if leaf.is_floating_point() and not math.isfinite(leaf.detach().sum().item()) and not bool(torch.isfinite(leaf).all()):
+        if (
+            leaf.is_floating_point()
+            and not math.isfinite(leaf.detach().sum().item())
+            and not bool(torch.isfinite(leaf).all())
+        ):
             bad = (~rows.finite(leaf)).nonzero().flatten().tolist()
             named = ", ".join(map(str, bad[:10])) + (", ..." if len(bad) > 10 else "")
             raise ValueError(
@@ -80,10 +86,14 @@ def _check_placed(name: str, tree: Any, home: Tensor | None) -> None:
     dtype = None if not floats else floats[0].dtype if home is None else home.dtype
     for leaf in tensors:
         if leaf.device != device:
-            raise ValueError(f"`{name}` is on {leaf.device}, but {whose} on {device}. Move one with `.to(...)`: all must share a device.")
+            raise ValueError(
+                f"`{name}` is on {leaf.device}, but {whose} on {device}. Move one with `.to(...)`: all must share a device."
+            )
     for leaf in floats:
         if leaf.dtype != dtype:
-            raise ValueError(f"`{name}` is {leaf.dtype}, but {whose} {dtype}. Convert one with `.to(...)`: all must share a floating dtype.")
+            raise ValueError(
+                f"`{name}` is {leaf.dtype}, but {whose} {dtype}. Convert one with `.to(...)`: all must share a floating dtype."
+            )
 
 
 def check_latent(name: str, z: Any, batch: int, home: Tensor | None) -> None:
@@ -93,7 +103,9 @@ def check_latent(name: str, z: Any, batch: int, home: Tensor | None) -> None:
         raise ValueError(f"`{name}` holds {got} samples, but `x` {batch}. Pass one latent a sample.")
     for leaf in rows.leaves(z):
         if not leaf.is_floating_point():
-            raise ValueError(f"`{name}` must hold floating-point numbers; got {leaf.dtype}. Convert it with `.float()`.")
+            raise ValueError(
+                f"`{name}` must hold floating-point numbers; got {leaf.dtype}. Convert it with `.float()`."
+            )
     if not bool(rows.finite(z).all()):
         raise ValueError(f"`{name}` must be finite; some samples hold NaN or infinity. Clean them, or leave it out.")
     _check_placed(name, z, home)
@@ -102,12 +114,16 @@ def check_latent(name: str, z: Any, batch: int, home: Tensor | None) -> None:
 def check_limits(steps: Any, seconds: Any, flops: Any, budget: Any, batch: int) -> None:
     """Each limit has its type and range, and there is at least one."""
     if steps is None and seconds is None and flops is None and budget is None:
-        raise ValueError("Inference might never end. Pass `steps=`, `seconds=` or `flops=`; a `stop` rule alone may never fire.")
+        raise ValueError(
+            "Inference might never end. Pass `steps=`, `seconds=` or `flops=`; a `stop` rule alone may never fire."
+        )
     if isinstance(steps, Tensor):
         if steps.dtype.is_floating_point or steps.dtype == torch.bool:
             raise TypeError(f"`steps=` counts whole steps; got a tensor of {steps.dtype}. Pass integers.")
         if steps.shape not in ((), (batch,)):
-            raise ValueError(f"`steps=` is one limit for all or one a sample, shape ({batch},); got {tuple(steps.shape)}. Reshape it.")
+            raise ValueError(
+                f"`steps=` is one limit for all or one a sample, shape ({batch},); got {tuple(steps.shape)}. Reshape it."
+            )
         if steps.numel() and int(steps.min()) < 0:
             raise ValueError(f"`steps=` may not be negative; got {int(steps.min())}. Zero gives the initial answer.")
     elif steps is not None:
@@ -150,9 +166,13 @@ def check_resume(resume: Any, origin: Any, batch: int) -> None:
     """A resumed state is of this batch, model and solver."""
     got = resume.status.shape[0]
     if got != batch:
-        raise ValueError(f"`resume=` holds {got} samples, but `x` {batch}. Pass the same samples, or `resume.take(rows)`.")
+        raise ValueError(
+            f"`resume=` holds {got} samples, but `x` {batch}. Pass the same samples, or `resume.take(rows)`."
+        )
     if resume.origin.model != origin.model:
-        raise ValueError(f"`resume=` comes from {resume.origin.model}, but the model is {origin.model}. Resume with the model that made it.")
+        raise ValueError(
+            f"`resume=` comes from {resume.origin.model}, but the model is {origin.model}. Resume with the model that made it."
+        )
     if resume.origin.solver != origin.solver:
         raise ValueError(
             f"`resume=` comes from the solver {resume.origin.solver}, but this call uses {origin.solver}, whose memory differs. "

@@ -99,10 +99,24 @@ def infer(
     Source: the anytime contract of Dean and Boddy (1988) and Zilberstein (1996).
     """
     options = Options(
-        steps=steps, seconds=seconds, flops=flops, budget=budget, stop=stop, solver=solver,
-        adjoint=adjoint, start=start, resume=resume, keep=keep, compact=compact, compile=compile,
-        precision=precision, record=record, callback=callback, progress=progress,
-        generator=generator, clock=clock
+        steps=steps,
+        seconds=seconds,
+        flops=flops,
+        budget=budget,
+        stop=stop,
+        solver=solver,
+        adjoint=adjoint,
+        start=start,
+        resume=resume,
+        keep=keep,
+        compact=compact,
+        compile=compile,
+        precision=precision,
+        record=record,
+        callback=callback,
+        progress=progress,
+        generator=generator,
+        clock=clock,
     )
     call = Call(model, x, options)
     try:
@@ -157,9 +171,23 @@ def stream(
     Source: the interruptible algorithms of Zilberstein (1996).
     """
     options = Options(
-        steps=steps, seconds=seconds, flops=flops, budget=budget, stop=stop, solver=solver,
-        adjoint=adjoint, start=start, resume=resume, keep=keep, compact=compact, compile=compile,
-        precision=precision, record=record, callback=callback, progress=progress,
-        generator=generator, clock=clock
+        steps=steps,
+        seconds=seconds,
+        flops=flops,
+        budget=budget,
+        stop=stop,
+        solver=solver,
+        adjoint=adjoint,
+        start=start,
+        resume=resume,
+        keep=keep,
+        compact=compact,
+        compile=compile,
+        precision=precision,
+        record=record,
+        callback=callback,
+        progress=progress,
+        generator=generator,
+        clock=clock,
     )
     return Call(model, x, options).solutions()

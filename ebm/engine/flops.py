@@ -50,7 +50,9 @@ def _outer(_bias: Tensor, a: Tensor, b: Tensor, *_: Any, **__: Any) -> int:
     return 2 * a.numel() * b.numel()
 
 
-def _convolution(x: Tensor, weight: Tensor, _bias: Any, _stride: Any, _pad: Any, _dil: Any, transposed: bool, *_: Any, out: Tensor) -> int:
+def _convolution(
+    x: Tensor, weight: Tensor, _bias: Any, _stride: Any, _pad: Any, _dil: Any, transposed: bool, *_: Any, out: Tensor
+) -> int:
     """Each output number (input number, if transposed) takes part in as many products as a filter has weights."""
     sites = x if transposed else out
     return 2 * sites.shape[0] * math.prod(sites.shape[2:]) * weight.numel()
@@ -89,17 +91,116 @@ _WITH_OUTPUT: dict[Any, _Formula] = {
     _aten.convolution_backward: _convolution_backward,
 }
 _FREE = frozenset(
-    """sum mean amax amin max min argmax argmin any all prod logsumexp _softmax _log_softmax softmax var std var_mean norm
-    linalg_vector_norm cumsum argsort sort topk cat stack clone copy_ _to_copy index_select gather scatter index index_put
-    index_copy slice_scatter select_scatter select_backward slice_backward zeros_like ones_like empty_like full_like rand_like
-    new_zeros new_ones new_full new_empty zeros ones empty full arange eye scalar_tensor fill_ zero_ native_layer_norm
-    native_layer_norm_backward native_group_norm native_group_norm_backward native_batch_norm native_batch_norm_backward
-    _softmax_backward_data _log_softmax_backward_data constant_pad_nd avg_pool2d avg_pool2d_backward max_pool2d_with_indices
-    max_pool2d_with_indices_backward mean_dim adaptive_avg_pool2d _adaptive_avg_pool2d _adaptive_avg_pool2d_backward embedding
-    repeat roll flip masked_fill where one_hot _local_scalar_dense detach lift_fresh nonzero masked_select tril triu
-    is_nonzero equal scatter_ diag_embed unbind_copy new_empty_strided empty_strided resolve_conj threshold_backward
-    tanh_backward sigmoid_backward gelu_backward silu_backward softplus_backward upsample_nearest2d
-    upsample_nearest2d_backward _reshape_copy cumprod trace median""".split()
+    [
+        "sum",
+        "mean",
+        "amax",
+        "amin",
+        "max",
+        "min",
+        "argmax",
+        "argmin",
+        "any",
+        "all",
+        "prod",
+        "logsumexp",
+        "_softmax",
+        "_log_softmax",
+        "softmax",
+        "var",
+        "std",
+        "var_mean",
+        "norm",
+        "linalg_vector_norm",
+        "cumsum",
+        "argsort",
+        "sort",
+        "topk",
+        "cat",
+        "stack",
+        "clone",
+        "copy_",
+        "_to_copy",
+        "index_select",
+        "gather",
+        "scatter",
+        "index",
+        "index_put",
+        "index_copy",
+        "slice_scatter",
+        "select_scatter",
+        "select_backward",
+        "slice_backward",
+        "zeros_like",
+        "ones_like",
+        "empty_like",
+        "full_like",
+        "rand_like",
+        "new_zeros",
+        "new_ones",
+        "new_full",
+        "new_empty",
+        "zeros",
+        "ones",
+        "empty",
+        "full",
+        "arange",
+        "eye",
+        "scalar_tensor",
+        "fill_",
+        "zero_",
+        "native_layer_norm",
+        "native_layer_norm_backward",
+        "native_group_norm",
+        "native_group_norm_backward",
+        "native_batch_norm",
+        "native_batch_norm_backward",
+        "_softmax_backward_data",
+        "_log_softmax_backward_data",
+        "constant_pad_nd",
+        "avg_pool2d",
+        "avg_pool2d_backward",
+        "max_pool2d_with_indices",
+        "max_pool2d_with_indices_backward",
+        "mean_dim",
+        "adaptive_avg_pool2d",
+        "_adaptive_avg_pool2d",
+        "_adaptive_avg_pool2d_backward",
+        "embedding",
+        "repeat",
+        "roll",
+        "flip",
+        "masked_fill",
+        "where",
+        "one_hot",
+        "_local_scalar_dense",
+        "detach",
+        "lift_fresh",
+        "nonzero",
+        "masked_select",
+        "tril",
+        "triu",
+        "is_nonzero",
+        "equal",
+        "scatter_",
+        "diag_embed",
+        "unbind_copy",
+        "new_empty_strided",
+        "empty_strided",
+        "resolve_conj",
+        "threshold_backward",
+        "tanh_backward",
+        "sigmoid_backward",
+        "gelu_backward",
+        "silu_backward",
+        "softplus_backward",
+        "upsample_nearest2d",
+        "upsample_nearest2d_backward",
+        "_reshape_copy",
+        "cumprod",
+        "trace",
+        "median",
+    ]
 )
 
 

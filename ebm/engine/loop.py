@@ -233,7 +233,11 @@ class Settling:
         """The block without finished samples, where it pays to leave them out."""
         block, compact = self.block, self.problem.compact
         always = compact is True or self.graph
-        if block.active is None or not block.running or not (always or (compact == "auto" and 2 * block.running <= block.size)):
+        if (
+            block.active is None
+            or not block.running
+            or not (always or (compact == "auto" and 2 * block.running <= block.size))
+        ):
             return block
         block = _settle_up(block)
         index = _active(block).nonzero().flatten()
@@ -269,7 +273,9 @@ def _settle_up(block: Block) -> Block:
         return block
     carry, runs = block.carry, 1 if block.active is None else block.active.to(torch.int64)
     carry = carry._replace(
-        steps=carry.steps + block.taken * runs, evals=carry.evals + block.asked * runs, work=carry.work + block.spent * runs
+        steps=carry.steps + block.taken * runs,
+        evals=carry.evals + block.asked * runs,
+        work=carry.work + block.spent * runs,
     )
     return block._replace(carry=carry, taken=0, asked=0, spent=0)
 
@@ -302,5 +308,7 @@ def _read(*flags: Tensor | None) -> list[float]:
     """The values of 0-dimensional tensors, with one wait for the device; zero for those that are None."""
     found = [flag for flag in flags if flag is not None]
     on_host = found[0].device.type == "cpu"
-    values = iter([flag.item() for flag in found] if on_host else torch.stack([flag.to(torch.float64) for flag in found]).tolist())
+    values = iter(
+        [flag.item() for flag in found] if on_host else torch.stack([flag.to(torch.float64) for flag in found]).tolist()
+    )
     return [0.0 if flag is None else next(values) for flag in flags]

@@ -91,7 +91,7 @@ class AtRest(Stop):
         >>> import torch, ebm
         >>> model = ebm.ModernHopfield(torch.eye(4), beta=20.0)
         >>> ebm.infer(model, torch.eye(4) + 0.1, steps=50, stop=ebm.AtRest(1e-5)).steps
-        tensor([2, 2, 2, 2])
+        tensor([1, 1, 1, 1])
 
     Source: the residual test of any fixed-point solver; a root mean square, so that it means the same at any size.
     """
@@ -183,7 +183,10 @@ class Patience(Stop):
 
     def init(self, look: Look) -> Any:
         batch = next(rows.leaves(look.point.z))
-        return {"inner": self.rule.init(look), "held": torch.zeros(batch.shape[0], dtype=torch.int64, device=batch.device)}
+        return {
+            "inner": self.rule.init(look),
+            "held": torch.zeros(batch.shape[0], dtype=torch.int64, device=batch.device),
+        }
 
     def check(self, look: Look, memory: Any) -> tuple[Tensor, Any]:
         done, inner = self.rule.check(look, memory["inner"])
@@ -222,7 +225,9 @@ class Confident(Stop):
         answer = look.answer
         if not isinstance(answer, Tensor) or answer.ndim < 2:
             got = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
-            raise ValueError(f"`Confident` needs logits of shape (B, classes, ...); the read-out gave {got}. Override `readout`, or use `AtRest`.")
+            raise ValueError(
+                f"`Confident` needs logits of shape (B, classes, ...); the read-out gave {got}. Override `readout`, or use `AtRest`."
+            )
         sure = answer.detach().float().softmax(1).amax(1) >= self.threshold
         return (sure if sure.ndim == 1 else sure.flatten(1).all(1)), None
 
@@ -306,4 +311,6 @@ def _all_rules(owner: str, rules: tuple[Any, ...]) -> None:
         raise ValueError(f"`{owner}` needs at least one stop rule; got none. Pass {owner}(AtRest(1e-4), ...).")
     for rule in rules:
         if not isinstance(rule, Stop):
-            raise TypeError(f"`{owner}` takes stop rules; got {type(rule).__name__}. Pass {owner}(AtRest(1e-4), ...), say.")
+            raise TypeError(
+                f"`{owner}` takes stop rules; got {type(rule).__name__}. Pass {owner}(AtRest(1e-4), ...), say."
+            )

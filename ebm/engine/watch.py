@@ -53,7 +53,11 @@ class Trace:
 
     def stacked(self) -> dict[str, Any]:
         """Each recorded part with the steps as a new first axis."""
-        return {name: rows.map_rows(lambda *parts: torch.stack(parts), items[0], *items[1:]) for name, items in self._items.items() if items}
+        return {
+            name: rows.map_rows(lambda *parts: torch.stack(parts), items[0], *items[1:])
+            for name, items in self._items.items()
+            if items
+        }
 
 
 class Progress:

@@ -64,7 +64,9 @@ class Progressive:
     def __post_init__(self) -> None:
         least, most = self.burn_in
         if not 0 <= least <= most:
-            raise ValueError(f"`Progressive(burn_in=...)` is (least, most) with 0 <= least <= most; got {self.burn_in}. Try (0, 8).")
+            raise ValueError(
+                f"`Progressive(burn_in=...)` is (least, most) with 0 <= least <= most; got {self.burn_in}. Try (0, 8)."
+            )
         if self.steps < 1:
             raise ValueError(f"`Progressive(steps=...)` must be at least 1; got {self.steps}. Try 4.")
         if not 0 <= self.noise_start <= 1:
@@ -82,7 +84,13 @@ class Progressive:
             generator: draws the burn-in, the start and the noise.
         """
         start = self._burned_in(model, x, generator)
-        options: dict[str, Any] = {"steps": self.steps, "solver": self.solver, "generator": generator, "adjoint": Unroll(), "stop": None}
+        options: dict[str, Any] = {
+            "steps": self.steps,
+            "solver": self.solver,
+            "generator": generator,
+            "adjoint": Unroll(),
+            "stop": None,
+        }
         items = list(stream(model, x, start=start, **options))[1:]
         if self.last_only:
             return self.loss(items[-1].answer, y)
@@ -97,7 +105,11 @@ class Progressive:
             return None
         with torch.no_grad():
             start = self._noise(model, x, generator) if noisy else None
-            return start if count == 0 else infer(model, x, steps=count, solver=self.solver, start=start, keep="last", generator=generator).z
+            return (
+                start
+                if count == 0
+                else infer(model, x, steps=count, solver=self.solver, start=start, keep="last", generator=generator).z
+            )
 
     def _noise(self, model: Objective, x: Any, generator: torch.Generator) -> Any:
         keys = draw_keys(rows.count(x), next(rows.leaves(x)).device, generator)

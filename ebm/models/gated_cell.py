@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-
 from ebm.models.starts import Start, Zeros
 from ebm.noise import Draw
 from ebm.objective import Point, Update
@@ -63,9 +62,13 @@ class GatedCell(Update):
         if dims not in _CONVOLUTIONS:
             raise ValueError(f"`GatedCell(dims=...)` is 1 (sequences) or 2 (images); got {dims}. Choose one.")
         if width < 1:
-            raise ValueError(f"`GatedCell(width=...)` must be at least 1; got {width}. Pass the channels of the latent.")
+            raise ValueError(
+                f"`GatedCell(width=...)` must be at least 1; got {width}. Pass the channels of the latent."
+            )
         if kernel < 1 or kernel % 2 == 0:
-            raise ValueError(f"`GatedCell(kernel=...)` must be odd, so that the latent keeps its grid; got {kernel}. Try 3.")
+            raise ValueError(
+                f"`GatedCell(kernel=...)` must be odd, so that the latent keeps its grid; got {kernel}. Try 3."
+            )
         convolution = _CONVOLUTIONS[dims]
         self.width = width
         self.inject = convolution(inject, 2 * width, kernel, padding=kernel // 2) if isinstance(inject, int) else inject
@@ -108,5 +111,3 @@ class GatedCell(Update):
     def _gate_and_target(self, z: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         gate, target = (self.cell(z) + c).chunk(2, 1)
         return gate.sigmoid(), target.tanh()
-
-

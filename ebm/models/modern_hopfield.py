@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ebm.engine.stop import AtRest, Stop
@@ -54,7 +53,9 @@ class ModernHopfield(Energy):
                 "Put one pattern in each row."
             )
         if beta is not None and not beta > 0:
-            raise ValueError(f"`ModernHopfield(beta=...)` must be above zero; got {beta}. Leave it out for 1 / sqrt(D).")
+            raise ValueError(
+                f"`ModernHopfield(beta=...)` must be above zero; got {beta}. Leave it out for 1 / sqrt(D)."
+            )
         self.register_buffer("patterns", patterns)
         self.patterns: Tensor
         self.beta = patterns.shape[1] ** -0.5 if beta is None else beta

@@ -61,7 +61,9 @@ class Anderson(Solver):
         if self.ridge < 0:
             raise ValueError(f"`Anderson(ridge=...)` may not be negative; got {self.ridge}. Try 1e-10.")
         if self.safeguard not in ("residual", "energy", None):
-            raise ValueError(f'`Anderson(safeguard=...)` is "residual", "energy" or None; got {self.safeguard!r}. Leave it out.')
+            raise ValueError(
+                f'`Anderson(safeguard=...)` is "residual", "energy" or None; got {self.safeguard!r}. Leave it out.'
+            )
         positive("Anderson", "mixing", self.mixing)
         positive("Anderson", "growth", self.growth)
 
@@ -79,7 +81,11 @@ class Anderson(Solver):
         z, force = rows.flatten(point.z), rows.flatten(point.force)
         empty = torch.zeros(z.shape[0], self.window - 1, z.shape[1], dtype=z.dtype, device=z.device)
         filled = torch.ones(z.shape[0], dtype=torch.int64, device=z.device)
-        return {"z": torch.cat([empty, z[:, None]], 1), "force": torch.cat([empty, force[:, None]], 1), "filled": filled}
+        return {
+            "z": torch.cat([empty, z[:, None]], 1),
+            "force": torch.cat([empty, force[:, None]], 1),
+            "filled": filled,
+        }
 
     def step(self, field: Field, point: Point, memory: Any, draw: Draw) -> Step:
         """One evaluation at the mixed latent."""
@@ -105,7 +111,9 @@ class Anderson(Solver):
         gram = (past @ past.transpose(1, 2)).to(torch.float64)
         mean = (gram.diagonal(dim1=1, dim2=2) * used).sum(1) / filled
         mean = torch.where(mean > 0, mean, torch.ones_like(mean))
-        gram = gram / mean[:, None, None] + torch.eye(self.window, dtype=gram.dtype, device=gram.device) * self._floor(past)
+        gram = gram / mean[:, None, None] + torch.eye(self.window, dtype=gram.dtype, device=gram.device) * self._floor(
+            past
+        )
         both = used[:, :, None] & used[:, None, :]
         gram = torch.where(both, gram, torch.eye(self.window, dtype=gram.dtype, device=gram.device))
         raw, _ = torch.linalg.solve_ex(gram, used.to(gram.dtype))

@@ -41,7 +41,9 @@ class Asynchronous(Solver):
 
     def __post_init__(self) -> None:
         if self.order not in ("random", "cyclic"):
-            raise ValueError(f'`Asynchronous(order=...)` is "random" or "cyclic"; got {self.order!r}. Leave it out for "random".')
+            raise ValueError(
+                f'`Asynchronous(order=...)` is "random" or "cyclic"; got {self.order!r}. Leave it out for "random".'
+            )
 
     @property
     def noisy(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]

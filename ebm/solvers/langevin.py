@@ -48,7 +48,9 @@ class Langevin(Solver):
     def __post_init__(self) -> None:
         positive("Langevin", "step_size", self.step_size)
         if self.temperature < 0:
-            raise ValueError(f"`Langevin(temperature=...)` may not be negative; got {self.temperature}. Zero is plain descent.")
+            raise ValueError(
+                f"`Langevin(temperature=...)` may not be negative; got {self.temperature}. Zero is plain descent."
+            )
 
     def init(self, point: Point) -> Any:
         """Nothing to remember: the noise is a function of the sample's key and step."""

@@ -32,7 +32,9 @@ class Box:
 
     def __post_init__(self) -> None:
         if self.low is None and self.high is None:
-            raise ValueError("`Box()` without an end holds everything; got neither `low` nor `high`. Pass at least one.")
+            raise ValueError(
+                "`Box()` without an end holds everything; got neither `low` nor `high`. Pass at least one."
+            )
         if self.low is not None and self.high is not None and self.low > self.high:
             raise ValueError(f"`Box(low, high)` needs low <= high; got {self.low} > {self.high}. Swap them.")
 
@@ -88,9 +90,13 @@ class Project(Wrapper):
 
     def __post_init__(self) -> None:
         if not isinstance(self.inner, Solver):
-            raise TypeError(f"`Project` wraps a solver; got {type(self.inner).__name__}. Pass `Project(Descent(0.1), Box(0, 1))`, say.")
+            raise TypeError(
+                f"`Project` wraps a solver; got {type(self.inner).__name__}. Pass `Project(Descent(0.1), Box(0, 1))`, say."
+            )
         if not callable(self.onto):
-            raise TypeError(f"`Project(onto=...)` must be callable; got {type(self.onto).__name__}. Pass `Box(0, 1)`, say.")
+            raise TypeError(
+                f"`Project(onto=...)` must be callable; got {type(self.onto).__name__}. Pass `Box(0, 1)`, say."
+            )
 
     @property
     def needs(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride]

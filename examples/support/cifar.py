@@ -1,9 +1,8 @@
-"""The user's own CIFAR-10, in the binary or the Python layout; pickles are read without running anything in them."""
+"""The user's own CIFAR-10, in the binary or the Python layout."""
 
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from support.dataset import Dataset, Raw, divide, folder_at, locate
+from support.dataset import Dataset, Raw, divide
+from support.folders import folder_at, locate
+from support.unpickle import Array, load_bytes
 
 __all__ = ["CLASSES", "LOOKED_FOR", "cifar_files", "find_cifar", "read_binary", "read_python"]
 
@@ -30,8 +31,8 @@ def cifar_files(data_dir: str | os.PathLike[str], validation: int = 5_000, smoke
     """The user's own CIFAR-10 from the six files of the binary or of the Python version, unpacked.
 
     Args:
-        data_dir: the folder with the files, or the one that holds ``cifar-10-batches-bin`` or ``cifar-10-batches-py``. Where
-            both are there, the binary files are read; the images are the same.
+        data_dir: the folder with the files, or the one that holds ``cifar-10-batches-bin`` or ``cifar-10-batches-py``.
+            Where both are there, the binary files are read; the images are the same.
         validation: training images held out for choosing step counts and thresholds, stratified.
         smoke: a few hundred images only.
 
@@ -44,14 +45,17 @@ def cifar_files(data_dir: str | os.PathLike[str], validation: int = 5_000, smoke
     folder = folder_at(data_dir)
     found = find_cifar(folder)
     if found is None:
-        raise FileNotFoundError(f"{folder} holds no CIFAR-10 files; looked for {LOOKED_FOR}. Pass the folder that holds them.")
+        raise FileNotFoundError(
+            f"{folder} holds no CIFAR-10 files; looked for {LOOKED_FOR}. Pass the folder that holds them."
+        )
     layout, paths = found
     batches = [layout.read(path) for path in paths]
     train = Raw(np.concatenate([b.images for b in batches[:-1]]), np.concatenate([b.labels for b in batches[:-1]]))
     test = batches[-1]
-    sizes = f"{len(train.labels):,} + {len(test.labels):,} images from {layout.name} files"
     whole = (len(train.labels), len(test.labels)) == (50_000, 10_000)
-    dataset = divide(f"CIFAR-10 ({sizes})" if whole else f"part of CIFAR-10 ({sizes})", CLASSES, train, test, validation)
+    sizes = f"{len(train.labels):,} + {len(test.labels):,} images from {layout.name} files"
+    name = f"CIFAR-10 ({sizes})" if whole else f"part of CIFAR-10 ({sizes})"
+    dataset = divide(name, CLASSES, train, test, validation)
     return dataset.reduced() if smoke else dataset
 
 
@@ -78,8 +82,8 @@ def read_binary(path: Path) -> Raw:
     content = np.fromfile(path, np.uint8)
     if not content.size or content.size % _RECORD:
         raise ValueError(
-            f"{path.name} holds {content.size} bytes; whole records of {_RECORD} are wanted, at least one. It is truncated or "
-            "not CIFAR-10: get it again."
+            f"{path.name} holds {content.size} bytes; whole records of {_RECORD} are wanted, at least one. It is "
+            "truncated or not CIFAR-10: get it again."
         )
     records = content.reshape(-1, _RECORD)
     return _batch(path, records[:, 1:], records[:, 0])
@@ -93,31 +97,33 @@ def read_python(path: Path) -> Raw:
     """
     try:
         with path.open("rb") as file:
-            content = _BytesOnly(file, encoding="bytes").load()
+            content = load_bytes(file)
     except Exception as error:  # a damaged pickle may raise anything at all
         raise ValueError(
-            f"{path.name} could not be read ({type(error).__name__}: {error}); a pickle of the CIFAR-10 Python version is "
-            "wanted. It is damaged or from an untrusted source: get it again."
+            f"{path.name} could not be read ({type(error).__name__}: {error}); a pickle of the CIFAR-10 Python version "
+            "is wanted. It is damaged or from an untrusted source: get it again."
         ) from error
     data, labels = _entry(content, "data"), _entry(content, "labels")
-    pixels = data.array if isinstance(data, _Array) else None
+    pixels = data.array if isinstance(data, Array) else None
     whole = isinstance(labels, list) and all(type(label) is int for label in labels)
     if pixels is None or pixels.ndim != 2 or not len(pixels) or pixels.shape[1] != _PIXELS or not whole:
         raise ValueError(
-            f"{path.name} holds {_described(content)}; `data`, bytes of shape (N, {_PIXELS}), and `labels`, a list of N "
-            "integers, are wanted. It is not CIFAR-10 (CIFAR-100 has other keys): get it again."
+            f"{path.name} holds {_described(content)}; `data`, bytes of shape (N, {_PIXELS}), and `labels`, a list of "
+            "N integers, are wanted. It is not CIFAR-10 (CIFAR-100 has other keys): get it again."
         )
     return _batch(path, pixels, np.array(labels))
 
 
 def _batch(path: Path, pixels: NDArray[np.uint8], labels: NDArray[np.integer]) -> Raw:
     if len(labels) != len(pixels):
-        raise ValueError(f"{path.name} holds {len(pixels)} images and {len(labels)} labels; as many are wanted. Get it again.")
+        raise ValueError(
+            f"{path.name} holds {len(pixels)} images and {len(labels)} labels; as many are wanted. Get it again."
+        )
     if labels.min() < 0 or labels.max() >= len(CLASSES):
         worst = int(labels.min() if labels.min() < 0 else labels.max())
         raise ValueError(
-            f"{path.name} holds the label {worst}; labels from 0 to {len(CLASSES) - 1} are wanted. It is damaged or not "
-            "CIFAR-10: get it again."
+            f"{path.name} holds the label {worst}; labels from 0 to {len(CLASSES) - 1} are wanted. It is damaged or "
+            "not CIFAR-10: get it again."
         )
     return Raw(pixels.reshape(-1, 3, 32, 32), labels)
 
@@ -133,56 +139,6 @@ def _described(content: Any) -> str:
     entries = {str(key, "latin1") if isinstance(key, bytes) else str(key): value for key, value in content.items()}
     shapes = {k: getattr(getattr(v, "array", None), "shape", type(v).__name__) for k, v in entries.items()}
     return "a dict of " + (", ".join(f"`{key}` ({shape})" for key, shape in shapes.items()) or "nothing")
-
-
-class _DType:
-    """Stands in for ``numpy.dtype`` in a pickle; only bytes are admitted."""
-
-    def __init__(self, name: bytes | str, *_: Any) -> None:
-        if name not in (b"u1", "u1"):
-            raise pickle.UnpicklingError(f"an array of dtype {name!r}, where unsigned bytes, u1, are wanted")
-
-    def __setstate__(self, state: Any) -> None:
-        """Byte order and alignment, which a byte does not have."""
-
-
-class _Array:
-    """Stands in for ``numpy.ndarray`` in a pickle, so that none of numpy's own unpickling runs on foreign data."""
-
-    array: NDArray[np.uint8] | None = None
-
-    def __init__(self, *_: Any) -> None:
-        """The kind, shape and dtype of an empty array; what counts comes with the state."""
-
-    def __setstate__(self, state: Any) -> None:
-        _, shape, _, fortran, data = state
-        self.array = np.frombuffer(data, np.uint8).reshape(shape, order="F" if fortran else "C")
-
-
-def _encode(text: str, encoding: str) -> bytes:
-    """Stands in for ``_codecs.encode``: how Python 3 writes bytes into a pickle of protocol 2 or lower."""
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"the encoding {encoding!r}, where latin1 is wanted")
-    return text.encode("latin1")
-
-
-_ADMITTED = {
-    ("numpy.core.multiarray", "_reconstruct"): _Array,
-    ("numpy._core.multiarray", "_reconstruct"): _Array,
-    ("numpy", "ndarray"): _Array,
-    ("numpy", "dtype"): _DType,
-    ("_codecs", "encode"): _encode,
-}
-
-
-class _BytesOnly(pickle.Unpickler):
-    """Builds plain containers and arrays of bytes, each by our own code; any other name in the pickle is refused."""
-
-    def find_class(self, module_name: str, global_name: str, /) -> Any:
-        try:
-            return _ADMITTED[module_name, global_name]
-        except KeyError:
-            raise pickle.UnpicklingError(f"it asks for `{module_name}.{global_name}`, which no CIFAR-10 file needs") from None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from support import cifar, mnist
 from support.cifar import cifar_files
-from support.dataset import Dataset, Split, folder_at
+from support.dataset import Dataset, Split
+from support.folders import folder_at
 from support.mnist import mnist_files, mnist_subset
 from support.patches import photo_patches
 
@@ -32,7 +33,9 @@ def read_images(data_dir: str | os.PathLike[str], validation: int = 5_000, smoke
     folder = folder_at(data_dir)
     is_mnist, is_cifar = mnist.find_mnist(folder) is not None, cifar.find_cifar(folder) is not None
     if is_mnist and is_cifar:
-        raise ValueError(f"{folder} holds both MNIST and CIFAR-10; one of them is wanted. Pass the folder of the one you mean.")
+        raise ValueError(
+            f"{folder} holds both MNIST and CIFAR-10; one of them is wanted. Pass the folder of the one you mean."
+        )
     if is_mnist:
         return mnist_files(folder, validation, smoke)
     if is_cifar:
@@ -48,7 +51,7 @@ def shift(images: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
 
     Args:
         images: (N, C, H, W).
-        pixels: the largest offset; rows and columns are each drawn evenly from ``-pixels`` to ``pixels``. 0 moves nothing.
+        pixels: the largest offset; rows and columns are each drawn evenly from ``-pixels`` to ``pixels``.
         generator: draws (2, N) integers.
 
     Returns:
@@ -58,11 +61,14 @@ def shift(images: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
         ValueError: ``images`` has not four axes, or ``pixels`` is negative.
     """
     if images.ndim != 4:
-        raise ValueError(f"`images` has shape {tuple(images.shape)}; (N, C, H, W) is wanted. Add the axes that are missing.")
+        raise ValueError(
+            f"`images` has shape {tuple(images.shape)}; (N, C, H, W) is wanted. Add the axes that are missing."
+        )
     if pixels < 0:
         raise ValueError(f"`pixels` is {pixels}; 0 or more is wanted. Offsets go both ways, so pass the largest.")
     count, _, height, width = images.shape
-    top, left = torch.randint(2 * pixels + 1, (2, count), generator=generator, device=generator.device).to(images.device)
+    drawn = torch.randint(2 * pixels + 1, (2, count), generator=generator, device=generator.device)
+    top, left = drawn.to(images.device)
     padded = functional.pad(images, (pixels, pixels, pixels, pixels))
     windows = padded.unfold(2, height, 1).unfold(3, width, 1)
     return windows[torch.arange(count, device=images.device), :, top, left]

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["Dataset", "Raw", "Split", "dealt", "divide", "folder_at", "hold_out", "locate", "stratified"]
+__all__ = ["Dataset", "Raw", "Split", "dealt", "divide", "hold_out", "stratified"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +35,7 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A classification problem: weights are learned on ``train``, choices made on ``validation``, ``test`` only reported.
+    """A classification problem: learn on ``train``, choose on ``validation``, report ``test``.
 
     Attributes:
         name: exactly what it is, as printed above every result.
@@ -66,7 +63,7 @@ class Dataset:
         return f"{self.name}: {sizes}; {' x '.join(map(str, self.shape))}; {len(self.classes)} classes"
 
     def reduced(self, train: int = 300, validation: int = 100, test: int = 200) -> Dataset:
-        """The same problem with at most so many images a split, stratified, and a name that says so: for ``--smoke``."""
+        """The same problem with at most so many images a split, stratified, and a name that says so."""
 
         def part(split: Split, count: int) -> Split:
             return split.take(stratified(split.labels, min(count, len(split))))
@@ -86,7 +83,7 @@ class Raw(NamedTuple):
         return Raw(self.images[rows.numpy()], self.labels[rows.numpy()])
 
     def scaled(self, rows: Tensor) -> Split:
-        """The images at ``rows`` with bytes divided by 255. Rows are taken first, so that no float copy of all is made."""
+        """The images at ``rows``, bytes divided by 255; rows are taken first, so no float copy of all is made."""
         images, labels = self.take(rows)
         return Split(torch.from_numpy(images).float().div_(255), torch.from_numpy(labels.astype(np.int64)))
 
@@ -106,8 +103,8 @@ def divide(name: str, classes: tuple[str, ...], train: Raw, test: Raw, validatio
     """
     if not 0 < validation < len(train.labels):
         raise ValueError(
-            f"`validation` is {validation}; from 1 to {len(train.labels) - 1} of the {len(train.labels)} training images "
-            "are wanted. Pass fewer, so that some are left to learn from, and at least one to choose by."
+            f"`validation` is {validation}; from 1 to {len(train.labels) - 1} of the {len(train.labels)} training "
+            "images are wanted. Pass fewer, so that some are left to learn from, and at least one to choose by."
         )
     learn, choose = hold_out(torch.from_numpy(train.labels.astype(np.int64)), validation)
     return Dataset(
@@ -126,8 +123,8 @@ def hold_out(labels: Tensor, count: int) -> tuple[Tensor, Tensor]:
 def stratified(labels: Tensor, count: int) -> Tensor:
     """Rows evenly spaced through each class, ascending, (count,), int64.
 
-    The rows are sorted by class, in file order within one, and ``count`` evenly spaced positions of that list are taken,
-    so a class of n among N gets n * count / N, rounded up or down. No generator: the same rows for ever.
+    The rows are sorted by class, in file order within one, and ``count`` evenly spaced positions of that list are
+    taken, so a class of n among N gets n * count / N, rounded up or down. No generator: the same rows for ever.
 
     Args:
         labels: (N,), integers.
@@ -150,48 +147,3 @@ def dealt(labels: Tensor) -> Tensor:
     turn = torch.empty_like(by_class)
     turn[by_class] = torch.arange(len(labels)) - (sizes.cumsum(0) - sizes)[labels[by_class]]
     return (turn * len(sizes) + labels).argsort()
-
-
-def folder_at(data_dir: str | os.PathLike[str]) -> Path:
-    """The folder as a path, ``~`` expanded.
-
-    Raises:
-        FileNotFoundError: nothing is there.
-        NotADirectoryError: it is a file.
-    """
-    folder = Path(data_dir).expanduser()
-    if not folder.exists():
-        raise FileNotFoundError(f"`data_dir` is {folder}, where nothing is; a folder is wanted. Check the spelling.")
-    if not folder.is_dir():
-        raise NotADirectoryError(
-            f"`data_dir` is {folder}, a file; a folder is wanted. Pass the folder that holds it, archives unpacked."
-        )
-    return folder
-
-
-def locate(folder: Path, places: Sequence[str], wanted: Sequence[Sequence[str]]) -> list[Path] | None:
-    """One path for each wanted file, from the first place that holds them all; ``None`` where no place holds any.
-
-    Args:
-        folder: where to look.
-        places: folders in it, ``"."`` for itself, in order of preference.
-        wanted: for each file its possible names, in order of preference.
-
-    Raises:
-        FileNotFoundError: a place holds some of the files, but none holds all.
-    """
-    found = [[_first(folder / place, names) for names in wanted] for place in places]
-    for paths in found:
-        if None not in paths:
-            return [path for path in paths if path is not None]
-    for place, paths in zip(places, found, strict=True):
-        if any(paths):
-            missing = ", ".join(names[0] for names, path in zip(wanted, paths, strict=True) if path is None)
-            raise FileNotFoundError(
-                f"{folder / place} lacks {missing}; all {len(wanted)} files are wanted. Put the missing ones beside the others."
-            )
-    return None
-
-
-def _first(folder: Path, names: Sequence[str]) -> Path | None:
-    return next((folder / name for name in names if (folder / name).is_file()), None)

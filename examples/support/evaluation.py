@@ -94,7 +94,9 @@ class Curve:
         return asdict(self) | {"exit": asdict(self.exit) | {"saved": self.exit.saved, "lost": self.exit.lost}}
 
 
-def settled(name: str, models: list[ebm.Objective], validation: Split, test: Split, trained: int) -> tuple[Curve, list[Entry]]:
+def settled(
+    name: str, models: list[ebm.Objective], validation: Split, test: Split, trained: int
+) -> tuple[Curve, list[Entry]]:
     """The curve of an iterated contender over seeds, and its lines of the table."""
     longest = 4 * trained
     seen = [_answers(model, validation.images, longest)[0] for model in models]
@@ -130,7 +132,13 @@ def settled(name: str, models: list[ebm.Objective], validation: Split, test: Spl
     mean_steps = statistics.mean(statistics.mean(s) for s in leave.steps)
     lines = [
         fixed(chosen, "best on validation"),
-        entry(f"early exit at {threshold:g}", leave.accuracy, mean_steps, leave.flops, lambda: _leave(models[0], test, threshold, fewest)),
+        entry(
+            f"early exit at {threshold:g}",
+            leave.accuracy,
+            mean_steps,
+            leave.flops,
+            lambda: _leave(models[0], test, threshold, fewest),
+        ),
         fixed(longest, "4 x the training's"),
     ]
     return curve, lines

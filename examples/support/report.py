@@ -26,11 +26,18 @@ def print_table(entries: list[Entry]) -> None:
         steps = "-" if e.steps is None else f"{e.steps:.3g}"
         seeds = " ".join(f"{100 * a:.1f}" for a in e.accuracy)
         spread = f"{100 * e.mean:.2f} +- {100 * _spread(e.accuracy):.2f}"
-        lines.append((e.name, f"{e.parameters:,}", steps, spread, seeds, f"{e.flops:,.0f}", f"{e.milliseconds:.3f}", e.budget))
+        lines.append(
+            (e.name, f"{e.parameters:,}", steps, spread, seeds, f"{e.flops:,.0f}", f"{e.milliseconds:.3f}", e.budget)
+        )
     widths = [max(len(line[k]) for line in lines) for k in range(len(header))]
     print()
     for line in lines:
-        print("  ".join(part.ljust(w) if k in (0, 7) else part.rjust(w) for k, (part, w) in enumerate(zip(line, widths, strict=True))))
+        print(
+            "  ".join(
+                part.ljust(w) if k in (0, 7) else part.rjust(w)
+                for k, (part, w) in enumerate(zip(line, widths, strict=True))
+            )
+        )
 
 
 def _spread(values: list[float]) -> float:
@@ -79,7 +86,11 @@ def write_json(path: Path, facts: dict[str, Any], entries: list[Entry], curves: 
     }
     rows = [vars(e) for e in entries]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"facts": facts, "table": rows, "curves": [c.as_dict() for c in curves], "verdict": sentence}, indent=1))
+    path.write_text(
+        json.dumps(
+            {"facts": facts, "table": rows, "curves": [c.as_dict() for c in curves], "verdict": sentence}, indent=1
+        )
+    )
     print(f"wrote {path}")
 
 
@@ -110,11 +121,27 @@ def _draw_curves(axes: Any, curves: list[Curve]) -> None:
     for curve, colour in zip(curves, colours, strict=False):
         columns = [[100 * value for value in column] for column in zip(*curve.accuracy, strict=True)][1:]
         flops, mean = curve.flops[1:], [statistics.mean(column) for column in columns]
-        axes.plot(flops, mean, color=colour, marker=".", markersize=4, linewidth=1.5, label=f"{curve.name}, {curve.parameters:,} parameters")
-        axes.fill_between(flops, [min(c) for c in columns], [max(c) for c in columns], color=colour, alpha=0.15, linewidth=0)
+        axes.plot(
+            flops,
+            mean,
+            color=colour,
+            marker=".",
+            markersize=4,
+            linewidth=1.5,
+            label=f"{curve.name}, {curve.parameters:,} parameters",
+        )
+        axes.fill_between(
+            flops, [min(c) for c in columns], [max(c) for c in columns], color=colour, alpha=0.15, linewidth=0
+        )
         axes.plot(flops[curve.trained - 1], mean[curve.trained - 1], "|", color=colour, markersize=14)
         axes.plot(
-            curve.exit.flops, 100 * statistics.mean(curve.exit.accuracy), "*", color=colour, markersize=13, markeredgecolor="black", markeredgewidth=0.6
+            curve.exit.flops,
+            100 * statistics.mean(curve.exit.accuracy),
+            "*",
+            color=colour,
+            markersize=13,
+            markeredgecolor="black",
+            markeredgewidth=0.6,
         )
     axes.plot([], [], "*", color="white", markeredgecolor="black", markersize=11, label="per-sample early exit")
     axes.plot([], [], "|", color="grey", markersize=12, label="the most steps training saw")
@@ -124,7 +151,13 @@ def _draw_baselines(axes: Any, baselines: list[Entry]) -> None:
     for entry, marker in zip(baselines, "osD^v", strict=False):
         low, high = 100 * min(entry.accuracy), 100 * max(entry.accuracy)
         axes.plot([entry.flops] * 2, [low, high], color="#d94801", linewidth=1, alpha=0.6)
-        axes.plot(entry.flops, 100 * entry.mean, marker, color="#d94801", label=f"{entry.name}, {entry.parameters:,} parameters")
+        axes.plot(
+            entry.flops,
+            100 * entry.mean,
+            marker,
+            color="#d94801",
+            label=f"{entry.name}, {entry.parameters:,} parameters",
+        )
 
 
 def _draw_images(figure: Any, curve: Curve, test: Split, count: int = 12) -> None:

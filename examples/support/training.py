@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-import ebm
 from ebm.losses import Progressive
 from support.data import Split, shift
 from support.networks import Task, contenders
@@ -128,7 +127,9 @@ def _loss(recipe: Recipe, iterated: bool) -> Any:
         return functional.cross_entropy(answer, labels, label_smoothing=recipe.smoothing)
 
     if iterated:
-        return Progressive(cross_entropy, burn_in=(0, recipe.burn_in), steps=recipe.steps, noise_start=0.25, noise_scale=0.5)
+        return Progressive(
+            cross_entropy, burn_in=(0, recipe.burn_in), steps=recipe.steps, noise_start=0.25, noise_scale=0.5
+        )
     return lambda model, images, labels, generator: cross_entropy(model(images), labels)
 
 

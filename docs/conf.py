@@ -1,0 +1,57 @@
+"""The site: MyST pages, the API from docstrings, and a gallery of examples that run while it is built."""
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "examples")]
+
+import ebm  # noqa: E402
+
+project = "equilibrate"
+author = "The equilibrate developers"
+copyright = "The equilibrate developers"  # noqa: A001
+release = version = ebm.__version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.mathjax",
+    "sphinx_gallery.gen_gallery",
+]
+myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
+myst_heading_anchors = 3
+exclude_patterns = ["_build", "gallery/**/*.ipynb", "gallery/**/*.py", "gallery/**/*.md5", "gallery/**/*.zip"]
+html_theme = "furo"
+html_title = f"equilibrate {release}"
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"
+autodoc_default_options = {"members": True}
+napoleon_custom_sections = [("Source", "notes_style")]
+suppress_warnings = ["config.cache"]
+
+
+class _Smoke:
+    """Examples run small while the site is built."""
+
+    def __repr__(self) -> str:
+        return "smoke"
+
+    def __call__(self, gallery_conf: dict, script_vars: dict) -> list[str]:
+        return ["--smoke"]
+
+
+sphinx_gallery_conf = {
+    "examples_dirs": ["../examples"],
+    "gallery_dirs": ["gallery"],
+    "filename_pattern": r"/(quickstart|mnist_anytime|cifar_anytime)\.py",
+    "ignore_pattern": r"support",
+    "reset_argv": _Smoke(),
+    "show_memory": False,
+    "download_all_examples": False,
+    "min_reported_time": 10,
+    "write_computation_times": False,
+    "abort_on_example_error": True,
+    "remove_config_comments": True,
+}
