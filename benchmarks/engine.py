@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import ebm
 from ebm.noise import Draw
 from ebm.objective import Point
-from support import interleaved, median_ms, ratio, show, write
+from measuring import interleaved, median_ms, ratio, show, write
 
 
 class Chain(ebm.Energy):

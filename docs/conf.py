@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "examples")]
+sys.path[:0] = [str(ROOT), str(ROOT / "examples"), str(ROOT / "docs")]
 
 import ebm  # noqa: E402
 
@@ -28,26 +28,16 @@ html_title = f"equilibrate {release}"
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 autodoc_default_options = {"members": True}
+napoleon_use_ivar = True
 napoleon_custom_sections = [("Source", "notes_style")]
 suppress_warnings = ["config.cache"]
-
-
-class _Smoke:
-    """Examples run small while the site is built."""
-
-    def __repr__(self) -> str:
-        return "smoke"
-
-    def __call__(self, gallery_conf: dict, script_vars: dict) -> list[str]:
-        return ["--smoke"]
-
 
 sphinx_gallery_conf = {
     "examples_dirs": ["../examples"],
     "gallery_dirs": ["gallery"],
     "filename_pattern": r"/(quickstart|mnist_anytime|cifar_anytime)\.py",
     "ignore_pattern": r"support",
-    "reset_argv": _Smoke(),
+    "reset_argv": "gallery_arguments.smoke",
     "show_memory": False,
     "download_all_examples": False,
     "min_reported_time": 10,

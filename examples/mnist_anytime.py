@@ -1,6 +1,6 @@
 """
 Anytime digits: a small model that settles, against larger ones that do not
-==========================================================================
+===========================================================================
 
 A weight-tied gated convolution reads the same image at every step and can be stopped after any of them. Three widths of
 it are trained beside feed-forward baselines of equal and of much larger size, three seeds each. The table and the
@@ -24,7 +24,7 @@ def load(args: argparse.Namespace) -> Dataset:
 
 def main(argv: list[str] | None = None) -> None:
     """Train, compare, and draw."""
-    run("mnist_anytime", arguments(__doc__.splitlines()[1], "mnist_anytime"), argv, load)
+    run("mnist_anytime", arguments("A small model that settles, against larger ones that do not.", "mnist_anytime"), argv, load)
 
 
 if __name__ == "__main__":

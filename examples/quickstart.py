@@ -28,7 +28,7 @@ class OnTheCircle(ebm.Energy):
 
 def main(argv: list[str] | None = None) -> None:
     """Settle for 3 steps, go on to ``--steps``, and print both energies."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
+    parser = argparse.ArgumentParser(description="An energy, a few steps, more steps.")
     parser.add_argument("--steps", type=int, default=200, help="steps in all (at least 3)")
     parser.add_argument("--smoke", action="store_true", help="the same: this example takes a second")
     args = parser.parse_args(argv)
