@@ -24,7 +24,7 @@ from ebm.engine import (
     stream,
 )
 from ebm.losses import Progressive
-from ebm.models import GatedCell, ModernHopfield, Noise, Zeros
+from ebm.models import Amortised, FeedForward, GatedCell, ModernHopfield, Noise, PredictiveCoding, Zeros
 from ebm.noise import Draw
 from ebm.objective import Energy, Objective, Point, Update
 from ebm.rows import Shared
@@ -51,6 +51,7 @@ __all__ = [
     "AdaptiveDescent",
     "Adjoint",
     "AllOf",
+    "Amortised",
     "Anderson",
     "AnyOf",
     "Asynchronous",
@@ -63,6 +64,7 @@ __all__ = [
     "Detached",
     "Draw",
     "Energy",
+    "FeedForward",
     "FlopCounter",
     "GatedCell",
     "InferenceError",
@@ -76,6 +78,7 @@ __all__ = [
     "Picard",
     "Plateau",
     "Point",
+    "PredictiveCoding",
     "Progressive",
     "Project",
     "Shared",

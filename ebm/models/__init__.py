@@ -2,6 +2,7 @@
 
 from ebm.models.gated_cell import GatedCell
 from ebm.models.modern_hopfield import ModernHopfield
+from ebm.models.predictive_coding import Amortised, FeedForward, PredictiveCoding
 from ebm.models.starts import Noise, Start, Zeros
 
-__all__ = ["GatedCell", "ModernHopfield", "Noise", "Start", "Zeros"]
+__all__ = ["Amortised", "FeedForward", "GatedCell", "ModernHopfield", "Noise", "PredictiveCoding", "Start", "Zeros"]

@@ -34,7 +34,7 @@ class Recipe:
         average: decay of the running mean of the weights, which is what gets evaluated.
     """
 
-    epochs: int = 22
+    epochs: int = 16
     batch: int = 25
     shift: int = 2
     burn_in: int = 8
