@@ -24,7 +24,22 @@ from ebm.engine import (
     stream,
 )
 from ebm.losses import Progressive
-from ebm.models import Amortised, FeedForward, GatedCell, ModernHopfield, Noise, PredictiveCoding, Zeros
+from ebm.models import (
+    Amortised,
+    DenseMemory,
+    EnergyNet,
+    Exponential,
+    FeedForward,
+    GatedCell,
+    GradedHopfield,
+    Hopfield,
+    ModernHopfield,
+    Noise,
+    Polynomial,
+    PredictiveCoding,
+    RectifiedPolynomial,
+    Zeros,
+)
 from ebm.noise import Draw
 from ebm.objective import Energy, Objective, Point, Update
 from ebm.rows import Shared
@@ -60,13 +75,18 @@ __all__ = [
     "Budget",
     "Carry",
     "Confident",
+    "DenseMemory",
     "Descent",
     "Detached",
     "Draw",
     "Energy",
+    "EnergyNet",
+    "Exponential",
     "FeedForward",
     "FlopCounter",
     "GatedCell",
+    "GradedHopfield",
+    "Hopfield",
     "InferenceError",
     "Info",
     "Langevin",
@@ -78,9 +98,11 @@ __all__ = [
     "Picard",
     "Plateau",
     "Point",
+    "Polynomial",
     "PredictiveCoding",
     "Progressive",
     "Project",
+    "RectifiedPolynomial",
     "Shared",
     "Solution",
     "Solver",

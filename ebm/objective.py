@@ -122,7 +122,12 @@ class Energy(Objective):
         energy = self(z, c)
         batch = rows.count(z)
         if isinstance(energy, Tensor) and energy.shape == (batch,):
-            return energy
+            if energy.requires_grad or torch.compiler.is_compiling():
+                return energy
+            raise ValueError(
+                f"`{type(self).__name__}.forward` must return an energy that can be differentiated in `z`; got one without a graph. "
+                "Compute it from `z` with differentiable operations, without `.detach()`."
+            )
         got = tuple(energy.shape) if isinstance(energy, Tensor) else type(energy).__name__
         raise ValueError(
             f"`{type(self).__name__}.forward` must return one energy a sample, shape ({batch},); got {got}. "

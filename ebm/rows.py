@@ -22,6 +22,7 @@ __all__ = [
     "count",
     "dot",
     "finite",
+    "first_leaf",
     "flatten",
     "leaves",
     "map_rows",
@@ -88,6 +89,11 @@ def leaves(tree: Any) -> Iterator[Tensor]:
     elif isinstance(tree, (tuple, list)) and not isinstance(tree, Shared):
         for value in tree:
             yield from leaves(value)
+
+
+def first_leaf(tree: Any) -> Tensor:
+    """The first row tensor of a tree."""
+    return tree if isinstance(tree, Tensor) else next(leaves(tree))
 
 
 def count(tree: Any) -> int:
@@ -195,8 +201,10 @@ def probe(tree: Any, other: Any) -> Tensor:
 
     The converse may fail (a product can overflow), so a result that is not finite asks for a look with `finite`.
     """
-    parts = [torch.dot(a.reshape(-1), b.reshape(-1)) for a, b in zip(leaves(tree), leaves(other), strict=True)]
-    return functools.reduce(torch.add, parts)
+    if isinstance(tree, Tensor):
+        return torch.dot(tree.reshape(-1), other.reshape(-1))
+    first, *rest = (torch.dot(a.reshape(-1), b.reshape(-1)) for a, b in zip(leaves(tree), leaves(other), strict=True))
+    return sum(rest, first)
 
 
 def flatten(tree: Any) -> Tensor:

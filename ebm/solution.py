@@ -224,7 +224,7 @@ def cat(solutions: list[Solution]) -> Solution:
         solutions: at least one, all of one model, solver and stop rule.
 
     Raises:
-        ValueError: no solution at all, or solutions of different models, solvers or stop rules.
+        ValueError: no solution at all, or solutions of different models, solvers, stop rules or ``keep``.
 
     Example:
         >>> import torch, ebm
@@ -242,6 +242,11 @@ def cat(solutions: list[Solution]) -> Solution:
         raise ValueError(
             f"`cat` joins solutions of one model, solver and stop rule; their {what} differs: "
             f"{getattr(first.origin, what)} and {getattr(other.origin, what)}. Join those of a kind."
+        )
+    if len({s.carry.best is None for s in solutions}) > 1:
+        raise ValueError(
+            '`cat` joins solutions of one `keep=`; got some that keep the best point and some that keep the last. '
+            "Settle all with the same `keep=`."
         )
     parts = {name: rows.cat([getattr(s, name) for s in solutions]) for name in _PER_SAMPLE}
     uncounted: dict[str, int] = {}

@@ -35,8 +35,14 @@ class Run(Protocol):
 
     steps_only: bool  # whether the only limit is a number of steps, so that the last step is known in advance
 
-    def __call__(self, carry: Carry, *, graph: bool, spare: int = 0, target: Tensor | None = None) -> Iterator[Stage]:
-        """Settle from ``carry``; ``graph`` keeps one. ``spare`` leaves out the last steps; ``target`` overrides all limits."""
+    def __call__(
+        self, carry: Carry, *, graph: bool, spare: int = 0, twice: int = 0, target: Tensor | None = None
+    ) -> Iterator[Stage]:
+        """Settle from ``carry``; ``graph`` keeps one.
+
+        ``spare`` leaves out the last steps; ``twice`` holds back resources to make so many steps once more;
+        ``target`` overrides all limits.
+        """
         ...
 
 
@@ -139,7 +145,7 @@ class Truncated(Adjoint):
         """All steps without a graph, then the last ones of each sample again."""
         past: deque[Carry] = deque([carry], maxlen=self.last + 1)
         begin = final = carry
-        for stage in run(carry, graph=False):
+        for stage in run(carry, graph=False, twice=self.last):
             if stage.running:
                 yield stage
             final = stage.carry()
@@ -148,7 +154,9 @@ class Truncated(Adjoint):
             begin = rows.where(moved, past[0], begin)
         tail = begin._replace(status=torch.where(final.steps > begin.steps, int(Status.RUNNING), final.status))
         *_, stage = run(tail, graph=True, target=final.steps)
-        yield _Ended(stage.carry()._replace(status=final.status))
+        ended = stage.carry()
+        evals, work = ended.evals + final.evals - begin.evals, ended.work + final.work - begin.work
+        yield _Ended(ended._replace(status=final.status, evals=evals, work=work))
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,8 @@ class CallLimits:
 
     def aim(self, carry: Carry) -> None:
         """Fix the step count at which each sample ends, from where it stands now."""
-        self._target = None if self.steps is None else carry.steps + self.steps
+        steps = self.steps.to(carry.steps.device) if isinstance(self.steps, Tensor) else self.steps
+        self._target = None if steps is None else carry.steps + steps
         self._horizon = None
 
     def spare(self, last: int, carry: Carry) -> CallLimits:
@@ -123,6 +124,13 @@ class CallLimits:
         other = self.again()
         other.seconds = other.flops = other.shared_steps = None
         other._target = target
+        return other
+
+    def holding_back(self, sample_steps: int, flops: int) -> CallLimits:
+        """These limits, with resources kept for work that is sure to follow."""
+        other = self.again()
+        other.flops = None if other.flops is None else other.flops - flops
+        other.shared_steps = None if other.shared_steps is None else other.shared_steps - sample_steps
         return other
 
     def again(self) -> CallLimits:

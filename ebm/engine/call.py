@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from ebm.engine import door
 from ebm.engine.adjoint import Adjoint, Stage
 from ebm.engine.budget import Budget, CallLimits
 from ebm.engine.carry import Starter, describe, identity, owned_tensors
-from ebm.engine.compiled import compiled_step
+from ebm.engine.compiled import CompiledStep, compiled_step
 from ebm.engine.field import Meter
 from ebm.engine.loop import Problem, Settling, iterate, one_step
 from ebm.engine.stop import Stop
@@ -190,21 +190,21 @@ class Call:
 
     def _watched(self, always: bool = False) -> Iterator[Solution | None]:
         """The stages, each entered and left with the caller's modes in force, shown to the callback."""
-        stages = self._stages()
-        seen = None
-        while True:
-            with self._inside():
-                stage = next(stages, None)
-            if stage is None:
-                return
-            callback = self.options.callback
-            item = self.solution() if always or callback else None
-            moment = (id(stage), getattr(stage, "taken", None))
-            if callback and moment != seen and callback(item) is True:  # pyright: ignore[reportArgumentType]
-                self._settlings[-1].end(Status.STOPPED)
-                item = self.solution() if always else None
-            seen = moment
-            yield item
+        callback, seen = self.options.callback, None
+        with contextlib.closing(self._stages()) as stages:
+            while True:
+                with self._inside():
+                    stage = next(stages, None)
+                if stage is None:
+                    return
+                item = _apart(self.solution()) if always or callback else None
+                moment = (id(stage), getattr(stage, "taken", None))
+                if callback and moment != seen and callback(item) is True:  # pyright: ignore[reportArgumentType]
+                    callback = None
+                    self._settlings[-1].end(Status.STOPPED)
+                    item = _apart(self.solution()) if always else None
+                seen = moment
+                yield item
 
     def _stages(self) -> Iterator[Stage]:
         limits = self._limits = self._prepared()
@@ -226,6 +226,7 @@ class Call:
         o, model, meter = self.options, self.model, self._meter
         c = self._c = meter.run("condition", model.condition, self._x)
         self._fixed += self.batch * meter.price("condition", self._x)
+        meter.given(c)
         keep = o.keep or ("last" if self.graph else self.solver.keep)
         compact = False if o.compile and o.compact == "auto" else o.compact
         step = compiled_step(model, self.solver) if o.compile else one_step
@@ -237,24 +238,34 @@ class Call:
             self._first = starter.resume(self._own(o.resume.carry), o.resume.origin.stop != self.origin.stop)
         self._fixed += starter.fixed
         self._executed_before = starter.executed
-        if o.compile:
-            Settling(self.problem, self._first._replace(status=torch.zeros_like(self._first.status))).advance()
+        self._learn_prices()
+        if isinstance(step, CompiledStep) and step.first_time(self._first.point.z, o.precision):
+            # Two steps made and thrown away, so that compiling counts as elapsed time but not as the length of a step: the
+            # first may see a latent that shares memory with the condition, which compiles to another program.
+            rehearsal = Settling(self.problem, self._first._replace(status=torch.zeros_like(self._first.status)))
+            rehearsal.advance()
+            rehearsal.advance()
         limits = CallLimits(self._steps, o.seconds, o.flops, o.budget, o.clock, self._begun, self._device)
         limits.used = self._used
         limits.aim(self._first)
         self._check_flops_end(limits)
         return limits
 
+    def _learn_prices(self) -> None:
+        """Everything the call may ask for is priced before the first step; a model new to a resumed state has no price yet."""
+        z, meter = self._first.point.z, self._meter
+        with torch.no_grad():
+            meter.learn("point", self.model.point, z, self._c)
+            meter.learn("readout", self.model.readout, z, self._c)
+            if self.solver.conditionals(z):
+                unit = torch.zeros(self.batch, dtype=torch.int64, device=self._device)
+                meter.learn("conditional", lambda z, c: self.model.conditional(z, c, unit), z, self._c)  # pyright: ignore
+
     def _check_flops_end(self, limits: CallLimits) -> None:
-        """A FLOP budget ends a call only if a step costs FLOPs; its read-out is priced before the first step."""
+        """A FLOP budget ends a call only if a step costs FLOPs."""
         if limits.flops is None:
             return
         point = self._first.point
-        with torch.no_grad():
-            self._meter.run("readout", self.model.readout, point.z, self._c)
-            if self.solver.conditionals(point.z):
-                unit = torch.zeros(self.batch, dtype=torch.int64, device=self._device)
-                self._meter.run("conditional", lambda z, c: self.model.conditional(z, c, unit), point.z, self._c)  # pyright: ignore
         free = not self._meter.price("point", point.z) and not self.solver.conditionals(point.z)
         if free and limits.flops > 0 and self._steps is None and limits.seconds is None and limits.shared_steps is None:
             raise ValueError(
@@ -292,19 +303,30 @@ class Call:
         )
 
 
+def _apart(solution: Solution) -> Solution:
+    """A view of a call that goes on: what an observer writes into it cannot reach the call."""
+    seen = ("z", "answer", "energy", "residual", "status", "steps", "evals", "flops_per_sample")
+    return replace(solution, **{name: rows.map_rows(torch.clone, getattr(solution, name)) for name in seen})
+
+
 class _Runner:
     """The `run` that an adjoint is handed."""
 
     def __init__(self, call: Call) -> None:
         self._call = call
         o = call.options
-        self.steps_only = call.stop is None and o.seconds is None and o.flops is None and o.budget is None
+        shared = (o.seconds, o.flops, o.budget, o.callback)
+        self.steps_only = call.stop is None and all(option is None for option in shared)
 
-    def __call__(self, carry: Carry, *, graph: bool, spare: int = 0, target: Tensor | None = None) -> Iterator[Stage]:
+    def __call__(
+        self, carry: Carry, *, graph: bool, spare: int = 0, twice: int = 0, target: Tensor | None = None
+    ) -> Iterator[Stage]:
         call, limits = self._call, self._call._limits
         problem, graph = call.problem, graph and call.graph
         limits = limits.again() if target is None else limits.only_steps(target)
         limits = limits.spare(spare, carry) if spare else limits
+        if twice:
+            limits = limits.holding_back(call.batch * twice, self._flops_of(carry, twice))
         before = 0
         if graph and carry is not call._first:
             starter = Starter(problem, call._x, call.dtype, True, None)
@@ -314,3 +336,11 @@ class _Runner:
         settling.executed = before
         call._settlings.append(settling)
         return iterate(settling, limits)
+
+    def _flops_of(self, carry: Carry, steps: int) -> int:
+        """The most that so many differentiated steps of the whole batch execute, their first point included."""
+        call, z = self._call, carry.point.z
+        point, conditional = (call._meter.price(kind, z) for kind in ("point", "conditional"))
+        look = call._meter.price("readout", z) if call.stop is not None and call.stop.reads else 0
+        each = call.solver.most_evals(True) * point + call.solver.conditionals(z) * conditional + look
+        return call.batch * (point + steps * each)

@@ -108,11 +108,13 @@ class Starter:
         index = running.nonzero().flatten()
         if not len(index):
             return carry
-        point = self._evaluate(rows.take(carry.point.z, index), rows.take(self._problem.c, index))
+        everyone = len(index) == self._batch  # then a graph is spared taking rows out and putting them back
+        z, c = carry.point.z, self._problem.c
+        point = self._evaluate(z, c) if everyone else self._evaluate(rows.take(z, index), rows.take(c, index))
         price = self._problem.meter.price("point", point.z)
         self.executed += price * len(index)
         ones = running.to(torch.int64)
-        point = Point(*rows.put(tuple(carry.point), index, tuple(point)))
+        point = point if everyone else Point(*rows.put(tuple(carry.point), index, tuple(point)))
         return carry._replace(point=point, evals=carry.evals + ones, work=carry.work + price * ones)
 
     def _initial(self, keys: Tensor) -> Any:

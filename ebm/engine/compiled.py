@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 
+from ebm import rows
 from ebm.engine.carry import describe
-from ebm.engine.loop import one_step
+from ebm.engine.loop import Outcome, one_step
 from ebm.objective import Objective
 from ebm.solvers.base import Solver
 
-__all__ = ["compiled_step"]
-
-_KNOWN: WeakKeyDictionary[Objective, dict[str, Callable[..., Any]]] = WeakKeyDictionary()
+__all__ = ["CompiledStep", "compiled_step"]
 
 
-def compiled_step(objective: Objective, solver: Solver) -> Callable[..., Any]:
-    """`one_step`, compiled for this model and solver, and kept as long as the model lives.
+class CompiledStep:
+    """`one_step`, compiled; each gets a function of its own, since the compiler limits how often one may be compiled anew."""
 
-    Each gets a function of its own: the compiler limits how often one function may be compiled again.
-    """
-    known = _KNOWN.setdefault(objective, {})
-    key = describe(solver)
-    if key not in known:
+    def __init__(self) -> None:
         own = FunctionType(one_step.__code__.replace(), one_step.__globals__, "one_step")
-        known[key] = torch.compile(own, fullgraph=True, dynamic=False)
-    return known[key]
+        self._call = torch.compile(own, fullgraph=True, dynamic=False)
+        self._seen: set[Any] = set()
+
+    def __call__(self, *arguments: Any) -> Outcome:
+        return self._call(*arguments)
+
+    def first_time(self, latent: Any, precision: torch.dtype | None) -> bool:
+        """Whether this shape and precision were never asked for, so that the next step compiles."""
+        key = precision, tuple((leaf.shape, leaf.dtype, leaf.device) for leaf in rows.leaves(latent))
+        fresh = key not in self._seen
+        self._seen.add(key)
+        return fresh
+
+
+_KNOWN: WeakKeyDictionary[Objective, dict[str, CompiledStep]] = WeakKeyDictionary()
+
+
+def compiled_step(objective: Objective, solver: Solver) -> CompiledStep:
+    """The compiled step of this model and solver, kept as long as the model lives."""
+    known = _KNOWN.setdefault(objective, {})
+    return known.setdefault(describe(solver), CompiledStep())

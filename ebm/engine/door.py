@@ -61,6 +61,7 @@ def check_model(model: Any) -> None:
 def check_observation(x: Any, home: Tensor | None) -> int:
     """The observation is a finite row tree of one batch, on the model's device and in its dtype; returns B."""
     batch = rows.count(x)
+    _check_placed("x", x, home)
     for leaf in rows.leaves(x):
         if (
             leaf.is_floating_point()
@@ -73,7 +74,6 @@ def check_observation(x: Any, home: Tensor | None) -> int:
                 f"`x` must be finite; {len(bad)} of {batch} samples hold NaN or infinity (rows {named}). "
                 "Clean these samples, or leave them out."
             )
-    _check_placed("x", x, home)
     return batch
 
 
@@ -106,9 +106,9 @@ def check_latent(name: str, z: Any, batch: int, home: Tensor | None) -> None:
             raise ValueError(
                 f"`{name}` must hold floating-point numbers; got {leaf.dtype}. Convert it with `.float()`."
             )
+    _check_placed(name, z, home)
     if not bool(rows.finite(z).all()):
         raise ValueError(f"`{name}` must be finite; some samples hold NaN or infinity. Clean them, or leave it out.")
-    _check_placed(name, z, home)
 
 
 def check_limits(steps: Any, seconds: Any, flops: Any, budget: Any, batch: int) -> None:

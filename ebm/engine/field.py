@@ -36,11 +36,11 @@ class CountedField:
 def evaluate(objective: Objective, z: Any, c: Any) -> Point:
     """The point at ``z``; force and energy in the latent's dtype, whatever dtype the products ran in."""
     point = objective.point(z, c)
-    first = next(rows.leaves(z))
-    if next(rows.leaves(point.force)).dtype != first.dtype:
+    dtype = rows.first_leaf(z).dtype
+    if rows.first_leaf(point.force).dtype != dtype:
         point = point._replace(force=rows.map_rows(lambda f, latent: f.to(latent.dtype), point.force, z))
-    if point.energy is not None and point.energy.dtype != first.dtype:
-        point = point._replace(energy=point.energy.to(first.dtype))
+    if point.energy is not None and point.energy.dtype != dtype:
+        point = point._replace(energy=point.energy.to(dtype))
     return point
 
 
@@ -65,7 +65,17 @@ class Meter:
     def __init__(self, objective: Objective, identity: str) -> None:
         self._known = _PRICES.setdefault(objective, {})
         self._identity = identity
+        self._setting: Any = ()
         self.uncounted: dict[str, int] = {}
+
+    def given(self, c: Any) -> None:
+        """From now on work is priced for conditions shaped like ``c``."""
+        self._setting = _shapes(c)
+
+    def learn(self, kind: str, fn: Callable[..., Any], tree: Any, *rest: Any) -> None:
+        """Price ``fn(tree, *rest)`` ahead of its first run; nothing happens if the price is known."""
+        if self._key(kind, tree) not in self._known:
+            self.run(kind, fn, tree, *rest)
 
     def run(self, kind: str, fn: Callable[..., Any], tree: Any, *rest: Any) -> Any:
         """``fn(tree, *rest)``, priced on the way if it never was."""
@@ -86,4 +96,15 @@ class Meter:
         return known.flops if known else 0
 
     def _key(self, kind: str, tree: Any) -> Any:
-        return kind, self._identity, tuple((leaf.shape[1:], leaf.dtype) for leaf in rows.leaves(tree))
+        return kind, self._identity, self._setting, _shapes(tree)
+
+
+def _shapes(tree: Any) -> Any:
+    """What the price of a sample may depend on: the shapes of its leaves, and of those that belong to no sample."""
+    if isinstance(tree, Tensor):
+        return tree.shape[1:], tree.dtype
+    if isinstance(tree, rows.Shared):
+        return getattr(tree.value, "shape", None)
+    if isinstance(tree, dict):
+        return tuple(map(_shapes, tree.values()))
+    return None if tree is None else tuple(map(_shapes, tree))

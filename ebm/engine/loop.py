@@ -148,16 +148,17 @@ class Settling:
         active = _active(block)
         self.block = _closed(block, active if which is None else active & which, status)
 
-    def advance(self) -> None:
-        """One step of every running sample."""
+    def advance(self) -> bool:
+        """One step of every running sample; False if it was thrown away, because samples failed in a differentiated step."""
         block = self.block = self._packed()
         outcome = self._attempt(block)
         if self.graph and not math.isfinite(outcome.probe.item()):
             failed = ~rows.finite(tuple(outcome.step.point))
             if bool(failed.any()):
                 self._throw_away(block, outcome, failed)
-                return
+                return False
         self._accept(block, outcome)
+        return True
 
     def _attempt(self, block: Block) -> Outcome:
         problem, carry = self.problem, block.carry
@@ -167,35 +168,34 @@ class Settling:
             return problem.step(problem.objective, problem.solver, carry.point, carry.memory, block.c, keys, steps)
 
     def _throw_away(self, block: Block, outcome: Outcome, failed: Tensor) -> None:
-        """A differentiated step in which samples failed: close those and step the others without them."""
+        """A differentiated step in which samples failed: close those; the others step again without them."""
         block = _settle_up(self._charged(block, outcome))
         self.block = _closed(block, failed, Status.NONFINITE)
-        if self.running:
-            self.advance()
 
     def _accept(self, block: Block, outcome: Outcome) -> None:
-        problem, old, step = self.problem, block.carry, outcome.step
+        step = outcome.step
         done, rest, better, rank = self._judged(block, step)
-        probe, *flags = _read(
+        stalled = step.info.stalled
+        probe, any_done, any_stalled, all_better, any_better = _read(
             outcome.probe,
             None if done is None else done.any(),
-            None if step.info.stalled is None else step.info.stalled.any(),
+            None if stalled is None else stalled.any(),
             None if better is None else better.all(),
             None if better is None else better.any(),
         )
-        any_done, any_stalled, all_better, any_better = map(bool, flags)
         changes: dict[str, Any] = {"point": step.point, "memory": step.memory, "rest": rest}
-        if problem.best and all_better:
+        if all_better:
             changes |= {"best": step.point, "rank": rank}
         elif better is not None and any_better:
+            old = block.carry
             changes |= {"best": rows.where(better, step.point, old.best), "rank": torch.where(better, rank, old.rank)}
         block = self._charged(block, outcome)
         self.taken += 1
         self.sample_steps += block.running
         if block.active is None and math.isfinite(probe) and not (any_done or any_stalled):
-            self.block = block._replace(carry=old._replace(**changes), taken=block.taken + 1)
+            self.block = block._replace(carry=block.carry._replace(**changes), taken=block.taken + 1)
         else:
-            self.block = _frozen(block, changes, done, step.info.stalled)
+            self.block = _frozen(block, changes, done, stalled)
 
     def _judged(self, block: Block, step: Step) -> tuple[Tensor | None, Any, Any, Any]:
         """The stop rule's verdict and memory, which samples are the best so far, and by what."""
@@ -260,7 +260,8 @@ def iterate(settling: Settling, limits: Limits) -> Iterator[Settling]:
         if not settling.running:
             return
         if limits.begin():
-            settling.advance()
+            while settling.running and not settling.advance():
+                limits.close(settling)
 
 
 def _active(block: Block) -> Tensor:

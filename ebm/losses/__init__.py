@@ -1,5 +1,5 @@
 """How weights learn from settled latents: every rule is a loss."""
 
-from ebm.losses.progressive import Progressive
+from ebm.losses.progressive import Every, Last, Over, Progressive
 
-__all__ = ["Progressive"]
+__all__ = ["Every", "Last", "Over", "Progressive"]

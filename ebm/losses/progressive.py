@@ -2,20 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from ebm import rows
-from ebm.engine import Unroll, infer, stream
+from ebm.engine import Look, Stop, Unroll, infer, stream
 from ebm.noise import Draw, draw_keys
 from ebm.objective import Objective
+from ebm.solution import Solution
 from ebm.solvers.base import Solver
 
-__all__ = ["Progressive"]
+__all__ = ["Every", "Last", "Over", "Progressive"]
+
+
+class Over(Protocol):
+    """Says how much each of the streamed answers counts in a loss."""
+
+    def weights(self, count: int) -> Sequence[float]:
+        """One weight for each of ``count`` answers, first to last; an answer of weight zero is not looked at."""
+        ...
+
+
+@dataclass(frozen=True)
+class Every:
+    """Every answer counts the same, so that each is worth stopping at.
+
+    Example:
+        >>> from ebm.losses import Every
+        >>> Every().weights(4)
+        [0.25, 0.25, 0.25, 0.25]
+    """
+
+    def weights(self, count: int) -> Sequence[float]:
+        """1 / ``count`` each."""
+        return [1 / count] * count
+
+
+@dataclass(frozen=True)
+class Last:
+    """The last answer alone counts.
+
+    Example:
+        >>> from ebm.losses import Last
+        >>> Last().weights(3)
+        [0.0, 0.0, 1.0]
+    """
+
+    def weights(self, count: int) -> Sequence[float]:
+        """Zeros, and a one."""
+        return [0.0] * (count - 1) + [1.0]
 
 
 @dataclass(frozen=True)
@@ -24,21 +63,27 @@ class Progressive:
 
     Settle for n random steps without a gradient, then for k with one, and average the loss over the answers:
 
-    .. math:: L = \frac1k \sum_{t=1}^{k} \ell(\text{answer}(z_{n+t}), y), \qquad n \sim U\{n_0, \ldots, n_1\}
+    .. math:: L = \sum_{t=1}^{k} w_t\, \ell(\text{answer}(z_{n+t}), y), \qquad n \sim U\{n_0, \ldots, n_1\}
 
     The start is the model's own or, with probability ``noise_start``, normal noise. A model trained so gives a good
-    answer early (every step is supervised), improves it, and keeps it for more steps than training ever took.
+    answer early (every step is supervised), improves it, and keeps it for more steps than training ever took. The
+    burn-in, the number of steps and the kind of start are drawn once a batch, so that no step is taken for one sample
+    alone; noise is each sample's own. Stop rules are left aside: every sample takes all its steps.
+
+    One call evaluates the model n + k + 2 times, against n + k in a loop by hand: the engine also judges the points at
+    the two ends.
 
     Args:
-        loss: ``loss(answer, y)``, a scalar.
-        burn_in: (least, most) steps without a gradient, 0 <= least <= most.
-        steps: k >= 1 steps with a gradient.
+        loss: ``loss(answer, y)``, a scalar: ``torch.nn.functional.cross_entropy``, say.
+        burn_in: steps without a gradient: n >= 0, or (least, most) to draw n from, both included.
+        steps: steps with a gradient: k >= 1, or (least, most) to draw k from, both included.
         noise_start: probability in [0, 1] that a batch starts from noise.
-        noise_scale: standard deviation of that noise, >= 0.
-        last_only: supervise the last of the k answers alone, as in the paper.
+        noise_scale: standard deviation of that noise, >= 0, in units of the latent.
+        over: which of the k answers count: `Every()`, `Last()`, or an object with ``weights(k)``.
         solver: how the latent moves; None asks the model.
 
     Raises:
+        TypeError: ``loss`` cannot be called, or steps that are not whole numbers.
         ValueError: a setting outside its range.
 
     Example:
@@ -49,70 +94,121 @@ class Progressive:
         >>> loss = rule(cell, torch.randn(3, 1, 16), torch.zeros(3, 16, dtype=torch.int64), generator)
         >>> loss.backward()
 
-    Source: Bansal et al. (2022), section 3.2, the progressive loss. There the start is always the model's own and only the last
-    answer is supervised; random starts and the mean over all k answers are ours.
+    Source: Bansal et al. (2022), section 3.2, the progressive loss. There n + k never exceeds a fixed number of steps, the
+    start is always the model's own, the last answer alone is supervised, and a loss over a whole run from the start may be
+    added; here n and k are drawn apart, and random starts and the mean over all k answers are ours.
     """
 
     loss: Callable[[Any, Any], Tensor]
-    burn_in: tuple[int, int] = (0, 8)
-    steps: int = 4
+    burn_in: int | tuple[int, int] = (0, 8)
+    steps: int | tuple[int, int] = 4
     noise_start: float = 0.0
     noise_scale: float = 1.0
-    last_only: bool = False
+    over: Over = Every()
     solver: Solver | None = None
 
     def __post_init__(self) -> None:
-        least, most = self.burn_in
-        if not 0 <= least <= most:
-            raise ValueError(
-                f"`Progressive(burn_in=...)` is (least, most) with 0 <= least <= most; got {self.burn_in}. Try (0, 8)."
+        if not callable(self.loss):
+            raise TypeError(
+                f"`Progressive(loss)` must be callable as loss(answer, y); got {type(self.loss).__name__}. "
+                "Pass `torch.nn.functional.cross_entropy`, say."
             )
-        if self.steps < 1:
-            raise ValueError(f"`Progressive(steps=...)` must be at least 1; got {self.steps}. Try 4.")
+        _check_range("burn_in", self.burn_in, 0)
+        _check_range("steps", self.steps, 1)
         if not 0 <= self.noise_start <= 1:
-            raise ValueError(f"`Progressive(noise_start=...)` is a probability; got {self.noise_start}. Pass 0 to 1.")
+            raise ValueError(
+                f"`Progressive(noise_start=...)` is a probability; got {self.noise_start}. Pass a number from 0 to 1."
+            )
         if not self.noise_scale >= 0:
             raise ValueError(f"`Progressive(noise_scale=...)` may not be negative; got {self.noise_scale}. Try 1.")
 
-    def __call__(self, model: Objective, x: Any, y: Any, generator: torch.Generator) -> Tensor:
+    def __call__(self, model: Objective, x: Any, y: Any, generator: torch.Generator | None = None) -> Tensor:
         """The loss of one batch, a scalar; ``backward()`` on it writes the gradient.
 
         Args:
             model: an energy or an update whose answers ``loss`` understands.
             x: the observation, a row tree of B samples.
             y: the target, as ``loss`` wants it.
-            generator: draws the burn-in, the start and the noise.
+            generator: the only source of randomness: it draws the burn-in, the number of steps, the kind of start and
+                the samples' noise keys. It may be left out where the settings leave nothing to draw; noise that the
+                model or the solver makes for itself is then the same at every call.
+
+        Raises:
+            ValueError: no generator, though something is to be drawn; or the engine's own refusals.
+            InferenceError: some samples ended NONFINITE; training on the others in silence would hide it.
         """
-        start = self._burned_in(model, x, generator)
-        options: dict[str, Any] = {
-            "steps": self.steps,
-            "solver": self.solver,
-            "generator": generator,
-            "adjoint": Unroll(),
-            "stop": None,
-        }
-        items = list(stream(model, x, start=start, **options))[1:]
-        if self.last_only:
-            return self.loss(items[-1].answer, y)
-        return torch.stack([self.loss(item.answer, y) for item in items]).mean()
+        self._check_generator(generator)
+        count = _drawn(self.burn_in, generator)
+        weights = self.over.weights(_drawn(self.steps, generator))
+        begin = self._begin(model, x, generator)
+        options: dict[str, Any] = {"solver": self.solver, "stop": _never(model), "generator": generator}
+        if count:
+            # the solver's memory goes on, so training sees the very path that settling takes
+            begin = {"resume": infer(model, x, steps=count, keep="last", **begin, **options).raise_for_status()}
+        items = stream(model, x, steps=len(weights), adjoint=Unroll(), **begin, **options)
+        return self._weighed(items, weights, y)
 
-    def _burned_in(self, model: Objective, x: Any, generator: torch.Generator) -> Any:
-        """The latent to begin at: after the burn-in, or None for the model's own start."""
-        least, most = self.burn_in
-        count = int(torch.randint(least, most + 1, (), generator=generator))
-        noisy = bool(torch.rand((), generator=generator) < self.noise_start)
-        if count == 0 and not noisy:
-            return None
-        with torch.no_grad():
-            start = self._noise(model, x, generator) if noisy else None
-            return (
-                start
-                if count == 0
-                else infer(model, x, steps=count, solver=self.solver, start=start, keep="last", generator=generator).z
-            )
+    def _weighed(self, items: Iterator[Solution], weights: Sequence[float], y: Any) -> Tensor:
+        """The weighted sum of the losses of the answers after each step."""
+        next(items).raise_for_status()  # before the first step
+        parts = []
+        for item, weight in zip(items, weights, strict=False):
+            item.raise_for_status()
+            if weight:
+                parts.append(self.loss(item.answer, y) * weight)
+        return torch.stack(parts).sum()
 
-    def _noise(self, model: Objective, x: Any, generator: torch.Generator) -> Any:
+    def _begin(self, model: Objective, x: Any, generator: torch.Generator | None) -> dict[str, Any]:
+        """Where settling begins: at noise, or (nothing) at the model's own start."""
+        if not self.noise_start or generator is None:
+            return {}
+        if torch.rand((), generator=generator, device=generator.device) >= self.noise_start:
+            return {}
         keys = draw_keys(rows.count(x), next(rows.leaves(x)).device, generator)
         draw = Draw(keys, torch.full_like(keys, -1))
-        like = model.init_latent(model.condition(x), draw)
-        return rows.scale(draw.normal(like), self.noise_scale)
+        with torch.no_grad():
+            like = model.init_latent(model.condition(x), draw)
+        return {"start": rows.scale(draw.normal(like), self.noise_scale)}
+
+    def _check_generator(self, generator: torch.Generator | None) -> None:
+        if generator is None and (self.noise_start or _random(self.burn_in) or _random(self.steps)):
+            raise ValueError(
+                "`Progressive` draws its burn-in, steps and start from a generator; got none. Pass "
+                "`generator=torch.Generator().manual_seed(0)`, the same one to every call, or settings that draw nothing."
+            )
+
+
+@dataclass(frozen=True)
+class _Never(Stop):
+    """Never done; in the place of the stop rule that a model names for serving."""
+
+    def check(self, look: Look, memory: Any) -> tuple[Tensor, Any]:
+        return torch.zeros_like(look.residual, dtype=torch.bool), None
+
+
+def _never(model: Objective) -> Stop | None:
+    return None if model.default_stop() is None else _Never()
+
+
+def _random(span: int | tuple[int, int]) -> bool:
+    return not isinstance(span, int) and span[0] < span[1]
+
+
+def _drawn(span: int | tuple[int, int], generator: torch.Generator | None) -> int:
+    """A number of steps, drawn where there is a choice."""
+    if isinstance(span, int):
+        return span
+    if generator is None or span[0] == span[1]:
+        return span[0]
+    return int(torch.randint(span[0], span[1] + 1, (), generator=generator, device=generator.device))
+
+
+def _check_range(name: str, span: Any, lowest: int) -> None:
+    ends = (span, span) if isinstance(span, int) else span
+    whole = isinstance(ends, tuple) and len(ends) == 2 and all(type(end) is int for end in ends)
+    if not whole:
+        raise TypeError(
+            f"`Progressive({name}=...)` is a whole number of steps, or (least, most); got {span!r}. Try ({lowest}, 8)."
+        )
+    if not lowest <= ends[0] <= ends[1]:
+        raise ValueError(f"`Progressive({name}=...)` wants {lowest} <= least <= most; got {span!r}. Try ({lowest}, 8).")

@@ -16,6 +16,7 @@ from ebm.solvers.base import Solver
 __all__ = ["GatedCell"]
 
 _CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d}
+_WIDE = 20  # channels from which a 2-D convolution on a CPU is about twice as fast with weights laid out channels-last
 
 
 class GatedCell(Update):
@@ -73,6 +74,8 @@ class GatedCell(Update):
         self.width = width
         self.inject = convolution(inject, 2 * width, kernel, padding=kernel // 2) if isinstance(inject, int) else inject
         self.cell = convolution(width, 2 * width, kernel, padding=kernel // 2, bias=False)
+        if dims == 2 and width >= _WIDE:
+            self.cell = self.cell.to(memory_format=torch.channels_last)
         self.head = head
         self.start = start
 
@@ -109,5 +112,6 @@ class GatedCell(Update):
         return Picard()
 
     def _gate_and_target(self, z: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        gate, target = (self.cell(z) + c).chunk(2, 1)
+        # latents stay contiguous whatever layout the weights ask for, else the element-wise work costs what they save
+        gate, target = (self.cell(z).contiguous() + c).chunk(2, 1)
         return gate.sigmoid(), target.tanh()

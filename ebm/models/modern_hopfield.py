@@ -8,8 +8,10 @@ from typing import Any
 from torch import Tensor
 
 from ebm.engine.stop import AtRest, Stop
+from ebm.models.binary import check_patterns, check_query, hold
 from ebm.noise import Draw
 from ebm.objective import Energy, Point
+from ebm.rows import Shared
 from ebm.solvers import Picard
 from ebm.solvers.base import Solver
 
@@ -28,11 +30,11 @@ class ModernHopfield(Energy):
     it never raises E, and one step of it is attention with keys = values = X.
 
     Args:
-        patterns: (N, D), stored as they are.
+        patterns: (N, D), one a row, stored as they are. A parameter stays one; any other tensor becomes a buffer.
         beta: inverse temperature > 0; large values recall one pattern, small ones a mixture. None takes 1 / sqrt(D).
 
     Raises:
-        ValueError: patterns of another shape, or a beta not above zero.
+        ValueError: patterns of another shape, or a beta not above zero; at the call, a query of another shape.
 
     Example:
         >>> import torch, ebm
@@ -44,39 +46,45 @@ class ModernHopfield(Energy):
     """
 
     default_steps = 100
+    patterns: Tensor
 
     def __init__(self, patterns: Tensor, beta: float | None = None) -> None:
         super().__init__()
-        if patterns.ndim != 2 or not patterns.is_floating_point():
+        check_patterns("ModernHopfield(patterns)", patterns, binary=False)
+        if beta is not None and not 0 < beta < math.inf:
             raise ValueError(
-                f"`ModernHopfield(patterns)` wants a floating tensor (N, D); got {patterns.dtype} {tuple(patterns.shape)}. "
-                "Put one pattern in each row."
+                f"`ModernHopfield(beta=...)` must be above zero and finite; got {beta}. Leave it out for 1 / sqrt(D)."
             )
-        if beta is not None and not beta > 0:
-            raise ValueError(
-                f"`ModernHopfield(beta=...)` must be above zero; got {beta}. Leave it out for 1 / sqrt(D)."
-            )
-        self.register_buffer("patterns", patterns)
-        self.patterns: Tensor
-        self.beta = patterns.shape[1] ** -0.5 if beta is None else beta
+        hold(self, "patterns", patterns)
+        self.beta = patterns.shape[1] ** -0.5 if beta is None else float(beta)
 
-    def init_latent(self, c: Any, draw: Draw) -> Any:
+    def condition(self, x: Tensor) -> dict[str, Any]:
+        """The query, and M^2, which no state changes."""
+        check_query("ModernHopfield", x, self.patterns.shape[1])
+        return {"query": x, "largest": Shared(self.patterns.square().sum(1).amax())}
+
+    def init_latent(self, c: Any, draw: Draw) -> Tensor:
         """The query itself."""
-        return c
+        return c["query"]
 
-    def forward(self, z: Any, c: Any) -> Tensor:
+    def forward(self, z: Tensor, c: Any) -> Tensor:
         """The energy, (B,), not below zero."""
-        return self._energy(z, self.beta * z @ self.patterns.T)
+        return self._energy(z, self._overlap(z).logsumexp(1), c)
 
-    def point(self, z: Any, c: Any) -> Point:
-        """Energy and force from two products."""
-        overlap = self.beta * z @ self.patterns.T
-        return Point(z, self._energy(z, overlap), overlap.softmax(1) @ self.patterns - z)
+    def point(self, z: Tensor, c: Any) -> Point:
+        """Energy and force from two products and one pass of exponentials."""
+        overlap = self._overlap(z)
+        weight = overlap.softmax(1)
+        # the largest weight is exp(largest overlap - logsumexp) and at least 1 / N, so its logarithm is safe
+        log_sum = overlap.amax(1) - weight.amax(1).log()
+        return Point(z, self._energy(z, log_sum, c), weight @ self.patterns - z)
 
-    def _energy(self, z: Tensor, overlap: Tensor) -> Tensor:
-        largest = self.patterns.square().sum(1).amax()
-        mixture = (overlap.logsumexp(1) - math.log(self.patterns.shape[0])) / self.beta
-        return 0.5 * (z.square().sum(1) + largest) - mixture
+    def _overlap(self, z: Tensor) -> Tensor:
+        return (self.beta * z) @ self.patterns.T
+
+    def _energy(self, z: Tensor, log_sum: Tensor, c: Any) -> Tensor:
+        mixture = (log_sum - math.log(self.patterns.shape[0])) / self.beta
+        return 0.5 * (z.square().sum(1) + c["largest"].value) - mixture
 
     def default_solver(self) -> Solver:
         """`Picard`, the concave-convex procedure."""

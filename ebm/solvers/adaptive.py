@@ -73,14 +73,15 @@ class AdaptiveDescent(Solver):
         new = Point(*rows.where(accepted, tuple(trial.point), tuple(point)))
         longer = self._longer(size, slope, rows.dot(point.force, trial.point.force))
         shorter = _shorter(size, slope, rise, trial.finite)
-        following = torch.where(accepted, longer, shorter).detach()
+        following = torch.where(accepted, longer, shorter)
         return Step(new, following, Info(accepted, ~accepted & _at_rounding(following, point)))
 
     def _longer(self, size: Tensor, slope: Tensor, overlap: Tensor) -> Tensor:
         """The Barzilai-Borwein step size after a move of ``size`` along the force: s'y = size * (F'F - F'F_new)."""
         bend = slope - overlap
         proposal = size * slope / torch.where(bend > 0, bend, torch.ones_like(bend))
-        most = size * self.growth
+        # a sample at rest accepts every trial: unbounded, its step size would overflow, and inf * 0 poison a gradient
+        most = (size * self.growth).clamp_max(torch.finfo(size.dtype).max ** 0.5)
         return torch.where(bend > 0, proposal.clamp(size * 0.1, most), most)
 
 

@@ -77,29 +77,26 @@ class Anderson(Solver):
         return 2 if differentiated else 1
 
     def init(self, point: Point) -> Any:
-        """The windows of latents and forces, newest last, and how much of them is filled (B,)."""
-        z, force = rows.flatten(point.z), rows.flatten(point.force)
+        """The past latents and forces, newest last, and how much of the window they and the running point fill (B,)."""
+        z = rows.flatten(point.z)
         empty = torch.zeros(z.shape[0], self.window - 1, z.shape[1], dtype=z.dtype, device=z.device)
-        filled = torch.ones(z.shape[0], dtype=torch.int64, device=z.device)
-        return {
-            "z": torch.cat([empty, z[:, None]], 1),
-            "force": torch.cat([empty, force[:, None]], 1),
-            "filled": filled,
-        }
+        return {"z": empty, "force": empty, "filled": torch.ones(z.shape[0], dtype=torch.int64, device=z.device)}
 
     def step(self, field: Field, point: Point, memory: Any, draw: Draw) -> Step:
         """One evaluation at the mixed latent."""
-        past_z, past_force, filled = memory["z"], memory["force"], memory["filled"]
+        # the running point is not in the memory: where a graph begins anew, its force has one and a remembered force has none
+        past_z = torch.cat([memory["z"], rows.flatten(point.z)[:, None]], 1)
+        past_force = torch.cat([memory["force"], rows.flatten(point.force)[:, None]], 1)
+        filled = memory["filled"]
         weights = self._weights(past_force, filled)
         mixed = torch.einsum("bm,bmd->bd", weights, past_z + self.mixing * past_force)
         trial = evaluate_trial(field, rows.unflatten(mixed, point.z), point)
         plain = filled == 1
         accepted = trial.finite & (plain | self._no_worse(trial.point, point))
         new = Point(*rows.where(accepted, tuple(trial.point), tuple(point)))
-        newest_z, newest_force = rows.flatten(new.z), rows.flatten(new.force)
         memory = {
-            "z": torch.cat([past_z[:, 1:], newest_z[:, None]], 1),
-            "force": torch.cat([past_force[:, 1:], newest_force[:, None]], 1),
+            "z": past_z[:, 1:],
+            "force": past_force[:, 1:],
             "filled": torch.where(accepted, (filled + 1).clamp_max(self.window), torch.ones_like(filled)),
         }
         return Step(new, memory, Info(accepted, plain & ~trial.finite))

@@ -59,6 +59,5 @@ class Langevin(Solver):
     def step(self, field: Field, point: Point, memory: Any, draw: Draw) -> Step:
         """One evaluation at the moved latent."""
         drift = rows.add(point.z, point.force, self.step_size)
-        size = torch.as_tensor(2 * self.step_size * self.temperature).sqrt()
-        noise = draw.normal(point.z)
-        return Step(field(rows.map_rows(lambda z, xi: z + size.to(z) * xi, drift, noise)), None)
+        size = (2 * self.step_size * self.temperature) ** 0.5
+        return Step(field(rows.add(drift, draw.normal(point.z), size)), None)
