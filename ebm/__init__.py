@@ -26,6 +26,7 @@ from ebm.engine import (
 from ebm.losses import Progressive
 from ebm.models import (
     Amortised,
+    Clamped,
     DenseMemory,
     EnergyNet,
     Exponential,
@@ -35,9 +36,11 @@ from ebm.models import (
     Hopfield,
     ModernHopfield,
     Noise,
+    Nudged,
     Polynomial,
     PredictiveCoding,
     RectifiedPolynomial,
+    Sum,
     Zeros,
 )
 from ebm.noise import Draw
@@ -74,6 +77,7 @@ __all__ = [
     "Box",
     "Budget",
     "Carry",
+    "Clamped",
     "Confident",
     "DenseMemory",
     "Descent",
@@ -93,6 +97,7 @@ __all__ = [
     "Look",
     "ModernHopfield",
     "Noise",
+    "Nudged",
     "Objective",
     "Patience",
     "Picard",
@@ -110,6 +115,7 @@ __all__ = [
     "Status",
     "Step",
     "Stop",
+    "Sum",
     "Truncated",
     "Unroll",
     "Update",

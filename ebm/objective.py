@@ -115,7 +115,7 @@ class Energy(Objective):
 
     def point(self, z: Any, c: Any) -> Point:
         """The latent, its energy (B,) and minus the gradient; differentiable where the grad mode asks for it."""
-        gradient, energy = _slope(lambda latent: self._checked(latent, c), z)
+        gradient, energy = slope(lambda latent: self._checked(latent, c), z)
         return Point(z, energy, rows.map_rows(torch.neg, gradient))
 
     def _checked(self, z: Any, c: Any) -> Tensor:
@@ -174,7 +174,7 @@ class Update(Objective):
         )
 
 
-def _slope(energy: Callable[[Any], Tensor], z: Any) -> tuple[Any, Tensor]:
+def slope(energy: Callable[[Any], Tensor], z: Any) -> tuple[Any, Tensor]:
     """The gradient of the summed energy in ``z``, and the energies (B,).
 
     Two roads to the same numbers: `torch.func` compiles, while plain autograd costs a third of it when run eagerly.

@@ -136,6 +136,17 @@ _FREE = frozenset(
         "empty_like",
         "full_like",
         "rand_like",
+        "randn_like",
+        "rand",
+        "randn",
+        "randint",
+        "randperm",
+        "normal_",
+        "uniform_",
+        "bernoulli_",
+        "native_dropout",
+        "native_dropout_backward",
+        "_unsafe_view",
         "new_zeros",
         "new_ones",
         "new_full",
@@ -200,8 +211,14 @@ _FREE = frozenset(
         "cumprod",
         "trace",
         "median",
+        "mish_backward",
     ]
 )
+
+
+def _has_own_kernel(func: Any) -> bool:
+    """Whether an operation runs as one kernel: taking it apart would change the bits of what is being priced."""
+    return torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CPU")
 
 
 class FlopCounter(TorchDispatchMode):
@@ -232,7 +249,7 @@ class FlopCounter(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         packet = func.overloadpacket
-        if packet not in _FORMULAS and packet not in _WITH_OUTPUT:
+        if packet not in _FORMULAS and packet not in _WITH_OUTPUT and not _has_own_kernel(func):
             with self:
                 parts = func.decompose(*args, **kwargs)
             if parts is not NotImplemented:

@@ -91,7 +91,7 @@ class Progressive:
         >>> cell = ebm.GatedCell(1, width=4, head=torch.nn.Conv1d(4, 2, 1), dims=1)
         >>> rule = ebm.Progressive(torch.nn.functional.cross_entropy, burn_in=(0, 5), steps=3)
         >>> generator = torch.Generator().manual_seed(0)
-        >>> loss = rule(cell, torch.randn(3, 1, 16), torch.zeros(3, 16, dtype=torch.int64), generator)
+        >>> loss = rule(cell, torch.ones(3, 1, 16), torch.zeros(3, 16, dtype=torch.int64), generator)
         >>> loss.backward()
 
     Source: Bansal et al. (2022), section 3.2, the progressive loss. There n + k never exceeds a fixed number of steps, the

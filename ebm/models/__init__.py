@@ -5,11 +5,13 @@ from ebm.models.energy_net import EnergyNet
 from ebm.models.gated_cell import GatedCell
 from ebm.models.hopfield import GradedHopfield, Hopfield
 from ebm.models.modern_hopfield import ModernHopfield
-from ebm.models.predictive_coding import Amortised, FeedForward, PredictiveCoding
-from ebm.models.starts import Noise, Start, Zeros
+from ebm.models.predictive_coding import PredictiveCoding
+from ebm.models.starts import Amortised, FeedForward, Noise, Start, Zeros
+from ebm.models.wrappers import Clamped, Nudged, Sum
 
 __all__ = [
     "Amortised",
+    "Clamped",
     "DenseMemory",
     "EnergyNet",
     "Exponential",
@@ -19,9 +21,11 @@ __all__ = [
     "Hopfield",
     "ModernHopfield",
     "Noise",
+    "Nudged",
     "Polynomial",
     "PredictiveCoding",
     "RectifiedPolynomial",
     "Start",
+    "Sum",
     "Zeros",
 ]

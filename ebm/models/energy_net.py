@@ -105,7 +105,7 @@ def _fault(part: nn.Module) -> str | None:
 
 
 def _checked_shape(shape: Any) -> tuple[int, ...]:
-    sizes = (shape,) if isinstance(shape, int) else tuple(shape) if isinstance(shape, (tuple, list)) else (None,)
+    sizes = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
     if any(isinstance(size, bool) or not isinstance(size, int) for size in sizes):
         raise TypeError(
             f"`EnergyNet(shape=...)` is the shape of one latent in whole numbers; got {shape!r}. Pass 64 or (3, 8, 8), say."

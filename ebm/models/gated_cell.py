@@ -37,12 +37,13 @@ class GatedCell(Update):
         start: where settling starts.
 
     Raises:
-        ValueError: a setting outside its range, or an injection with another number of channels.
+        TypeError: an ``inject`` that is neither a module nor a number, or a head that is no module.
+        ValueError: a setting outside its range; at the call, an injection with another number of channels or axes.
 
     Example:
         >>> import torch, ebm
         >>> cell = ebm.GatedCell(1, width=4, head=torch.nn.Conv1d(4, 2, 1), dims=1)
-        >>> ebm.infer(cell, torch.randn(3, 1, 16), steps=8).answer.shape
+        >>> ebm.infer(cell, torch.ones(3, 1, 16), steps=8).answer.shape
         torch.Size([3, 2, 16])
 
     Source: gated recurrent units, Cho et al. (2014), without the reset gate and as a convolution like Kaiser and Sutskever
@@ -70,6 +71,15 @@ class GatedCell(Update):
             raise ValueError(
                 f"`GatedCell(kernel=...)` must be odd, so that the latent keeps its grid; got {kernel}. Try 3."
             )
+        if isinstance(inject, bool) or not isinstance(inject, (int, nn.Module)):
+            raise TypeError(
+                f"`GatedCell(inject)` is a module, or the number of channels of the observation; got {type(inject).__name__}. "
+                "Pass 1 for grey images, or nn.Sequential(...)."
+            )
+        if head is not None and not isinstance(head, nn.Module):
+            raise TypeError(
+                f"`GatedCell(head)` is a module or None; got {type(head).__name__}. Pass nn.Conv{dims}d(width, classes, 1), say."
+            )
         convolution = _CONVOLUTIONS[dims]
         self.width = width
         self.inject = convolution(inject, 2 * width, kernel, padding=kernel // 2) if isinstance(inject, int) else inject
@@ -87,7 +97,7 @@ class GatedCell(Update):
                 f"`inject` must return 2 x width = {2 * self.width} channels on the latent's grid, {self.cell.weight.ndim} axes in all; "
                 f"got {tuple(injected.shape)}. Change its last layer."
             )
-        return injected
+        return injected.contiguous()
 
     def init_latent(self, c: Tensor, draw: Draw) -> Tensor:
         """The start, on the grid of the injection."""

@@ -2,60 +2,48 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from ebm.models.activations import activation_of
-from ebm.models.starts import Start
+from ebm.models.activations import Activation, activation_of
+from ebm.models.starts import Amortised, FeedForward, Start
 from ebm.noise import Draw
 from ebm.objective import Energy, Point
 from ebm.rows import Shared
 from ebm.solvers import AdaptiveDescent
 from ebm.solvers.base import Solver
 
-__all__ = ["Amortised", "FeedForward", "PredictiveCoding"]
+__all__ = ["Ends", "PredictiveCoding", "Synapses"]
 
 
-@dataclass(frozen=True)
-class FeedForward:
-    """Start every free layer at its prediction; a free bottom layer starts at zero.
+class Synapses(NamedTuple):
+    """The weights of one prediction as a call uses them: cast ahead of time under autocast, and their transpose."""
 
-    Example:
-        >>> import ebm
-        >>> ebm.FeedForward()
-        FeedForward()
-    """
+    weight: Tensor
+    transposed: Tensor
+    bias: Tensor
+    precision: Tensor | float
 
 
-class Amortised(nn.Module):
-    """Start where a network guesses: ``module(x)`` returns the free layers, a tuple in the order of the latent.
+class Ends(NamedTuple):
+    """What follows from the observation alone: the clamped ends, the prediction of a clamped bottom, and the weights."""
 
-    Args:
-        module: takes the observation, the pair (bottom, top), and returns the tuple of free layers.
-
-    Example:
-        >>> import ebm
-        >>> guess = ebm.Amortised(Guess()) # doctest: +SKIP
-    """
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-
-class Clamped(NamedTuple):
-    """What a call knows: the clamped ends, the first prediction where the bottom is one, and weights cast ahead of time."""
-
-    like: Tensor
     bottom: Tensor | None
     top: Tensor | None
     first: Tensor | None
-    weights: tuple[Shared, ...] | None
+    synapses: tuple[Shared, ...]
+
+    @property
+    def given(self) -> Tensor:
+        """A clamped end."""
+        end = self.bottom if self.bottom is not None else self.top
+        assert end is not None
+        return end
 
 
 class PredictiveCoding(Energy):
@@ -76,14 +64,15 @@ class PredictiveCoding(Energy):
 
     Args:
         sizes: numbers of units from layer 0 to layer L, at least two layers.
-        activation: any module or function of each number.
-        precision: of layers 1 to L: a number, or a (size,) tensor, for each; None takes 1 for all.
+        activation: any module or function of each number, or an `Activation` with its derivative.
+        precision: > 0, of layers 1 to L: one number for all, or for each layer a number or a (size,) tensor.
         start: where the free layers start: `FeedForward`, `Zeros`, `Noise` or `Amortised`.
         prior: precision of a free bottom layer around zero, >= 0.
 
     Raises:
-        ValueError: fewer than two layers, a precision for another number of layers, a negative prior, or an
-            observation of another shape.
+        ValueError: fewer than two layers, an empty one, a precision of another shape or not above zero, a negative
+            prior; at the call, no clamped end, or an observation or an amortised start of another shape.
+        TypeError: an activation or a start that cannot be called.
 
     Example:
         >>> import torch, ebm
@@ -92,85 +81,111 @@ class PredictiveCoding(Energy):
         >>> [layer.shape for layer in ebm.infer(model, (x, y), steps=20).z]
         [torch.Size([5, 8])]
 
-    Source: Rao and Ballard (1999); Whittington and Bogacz (2017), whose activation stands as here, inside the product:
-    W phi(z). Some libraries put it outside, phi(W z).
+    Source: Rao and Ballard (1999); Whittington and Bogacz (2017), eq. 2.5-2.13, whose activation stands as here, inside
+    the product: W phi(z). Some libraries put it outside, phi(W z). Layers count up from the input, there down to it.
     """
 
     def __init__(
         self,
         sizes: Sequence[int],
-        activation: Callable[[Tensor], Tensor] = torch.tanh,
-        precision: Sequence[float | Tensor] | None = None,
+        activation: Callable[[Tensor], Tensor] | Activation = torch.tanh,
+        precision: float | Sequence[float | Tensor] = 1.0,
         start: Start | FeedForward | Amortised = FeedForward(),
         prior: float = 0.0,
     ) -> None:
         super().__init__()
-        if len(sizes) < 2:
+        if len(sizes) < 2 or not all(size >= 1 for size in sizes):
             raise ValueError(
-                f"`PredictiveCoding(sizes)` needs at least two layers; got {list(sizes)}. Pass [784, 256, 10], say."
+                f"`PredictiveCoding(sizes)` needs at least two layers of at least one unit; got {list(sizes)}. Pass [784, 256, 10], say."
             )
-        if precision is not None and len(precision) != len(sizes) - 1:
+        if not 0 <= prior < math.inf:
             raise ValueError(
-                f"`PredictiveCoding(precision=...)` is one for each of the {len(sizes) - 1} predicted layers; got {len(precision)}. "
-                "Layer 0 is not predicted: leave it out."
+                f"`PredictiveCoding(prior=...)` must be finite and not negative; got {prior}. Zero is no prior."
             )
-        if not prior >= 0:
-            raise ValueError(f"`PredictiveCoding(prior=...)` may not be negative; got {prior}. Zero is no prior.")
+        for name, value in (("activation", activation), ("start", start)):
+            if not (callable(value) or isinstance(value, (Activation, FeedForward))):
+                raise TypeError(
+                    f"`PredictiveCoding({name}=...)` cannot be called; got {value!r}. Pass `torch.tanh` or `Zeros()`, for example."
+                )
         self.sizes = tuple(sizes)
         self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in zip(sizes[:-1], sizes[1:], strict=True))
         self.activation = activation
-        self.precision = [1.0] * (len(sizes) - 1) if precision is None else list(precision)
         self.start = start
-        self.prior = prior
-        self._phi = activation_of(activation)
+        self.prior = float(prior)
+        self._scales: list[float | None] = []
+        self._keep_precision(precision)
 
-    def condition(self, x: Any) -> Clamped:
-        """The clamped ends and what follows from them alone."""
+    def condition(self, x: Any) -> Ends:
+        """The clamped ends and what follows from them alone; one made earlier is returned as it is.
+
+        So ``c = model.condition(x)`` may be made once and handed to `ebm.infer` and `local_gradients` in place of x, as long as
+        the weights do not change.
+        """
+        if isinstance(x, Ends):
+            return x
         bottom, top = x if isinstance(x, (tuple, list)) else (x, None)
         self._check_ends(bottom, top)
-        like = bottom if bottom is not None else top
-        if bottom is not None and top is None and isinstance(self.start, FeedForward):
+        given = bottom if bottom is not None else top
+        low = torch.get_autocast_dtype(given.device.type) if torch.is_autocast_enabled(given.device.type) else None
+        synapses = tuple(
+            self._synapses(k, low if k or bottom is None else None) for k in range(len(self.layers))
+        )
+        first = None if bottom is None else self.layers[0](bottom)
+        return Ends(bottom, top, first if first is None else first.to(given.dtype), synapses)
+
+    def init_latent(self, c: Ends, draw: Draw) -> tuple[Tensor, ...]:
+        """The free layers, from the bottom up."""
+        if isinstance(self.start, Amortised):
+            return self._guessed(c)
+        free = self._free(c)
+        if not isinstance(self.start, FeedForward):
+            return self.start(tuple(c.given.new_zeros(c.given.shape[0], self.sizes[layer]) for layer in free), draw)
+        if c.top is None:
             warnings.warn(
                 "The bottom is clamped, the top is free and the start is feed-forward: every error is zero at the start, so settling cannot "
                 "change the answer. Clamp the top as well, turn the network round (labels at the bottom), or start from Zeros() or Noise().",
+                UserWarning,
                 stacklevel=2,
             )
-        first = None if bottom is None else self.layers[0](bottom)
-        if first is not None and first.dtype != like.dtype:
-            first = first.to(like.dtype)
-        cast = None
-        if torch.is_autocast_enabled(like.device.type):
-            dtype = torch.get_autocast_dtype(like.device.type)
-            cast = tuple(Shared(layer.weight.to(dtype)) for layer in self.layers)  # pyright: ignore
-        return Clamped(like, bottom, top, first, cast)
+        phi = activation_of(self.activation)
+        bottom = c.given.new_zeros(c.given.shape[0], self.sizes[0]) if c.bottom is None else c.bottom
+        layers = [bottom]
+        for k in range(free.stop - 1):
+            below = layers[k] if k == 0 else phi.value(layers[k])
+            known = c.first if k == 0 else None
+            layers.append(_product(below, c.synapses[k].value) if known is None else known)
+        return tuple(layers[layer] for layer in free)
 
-    def init_latent(self, c: Clamped, draw: Draw) -> tuple[Tensor, ...]:
-        """The free layers, from the bottom up."""
-        if isinstance(self.start, Amortised):
-            return self.start.module((c.bottom, c.top))
-        zeros = tuple(c.like.new_zeros(c.like.shape[0], self.sizes[layer]) for layer in self._free(c))
-        return self._predicted(c) if isinstance(self.start, FeedForward) else self.start(zeros, draw)
-
-    def forward(self, z: Any, c: Clamped) -> Tensor:
+    def forward(self, z: Any, c: Ends) -> Tensor:
         """The energy, (B,)."""
         layers = self._all(z, c)
-        errors, _ = self._errors(layers, c)
-        return self._energy(layers, errors, [self._weighted(k, e) for k, e in enumerate(errors)], c)
+        return self._energy(layers, self._errors(layers, self._active(layers), c), c)
 
-    def point(self, z: Any, c: Clamped) -> Point:
+    def point(self, z: Any, c: Ends) -> Point:
         """Energy and force in closed form: one product forward and one back for each free layer."""
         layers = self._all(z, c)
-        errors, active = self._errors(layers, c)
-        weighted = [self._weighted(k, e) for k, e in enumerate(errors)]
-        force = tuple(self._force(layer, layers, active, weighted, c) for layer in self._free(c))
-        return Point(z, self._energy(layers, errors, weighted, c), force)
+        active = self._active(layers)
+        errors = self._errors(layers, active, c)
+        energy = self._energy(layers, errors, c)
+        weighted = [_weighted(e, s.value.precision) for e, s in zip(errors, c.synapses, strict=True)]
+        pull = activation_of(self.activation).pull
+        force = []
+        for layer in self._free(c):
+            own = weighted[layer - 1] if layer else self.prior * layers[0]
+            if layer == len(weighted):
+                force.append(-own)
+                continue
+            back = _back(weighted[layer], c.synapses[layer].value)
+            back = pull(back, layers[layer], active[layer]) if layer else back
+            force.append(back - own)
+        return Point(z, energy, tuple(force))
 
-    def readout(self, z: Any, c: Clamped) -> Any:
+    def readout(self, z: Any, c: Ends) -> Any:
         """The free end: the top if it is free, else the bottom; with both clamped, the latent."""
         return z[-1] if c.top is None else z[0] if c.bottom is None else z
 
     def default_solver(self) -> Solver:
-        """`AdaptiveDescent`, which needs no step size."""
+        """`AdaptiveDescent`, which needs no step size and never raises the energy, whatever the weights."""
         return AdaptiveDescent(first=0.3)
 
     @torch.no_grad()
@@ -181,23 +196,54 @@ class PredictiveCoding(Energy):
 
         Args:
             z: settled latents, as `ebm.infer` returned them for ``x``.
-            x: the observation.
+            x: the observation, or its `condition`.
 
         Returns:
             Gradients by parameter name, as ``named_parameters`` has them; write them to ``.grad`` for any optimiser.
+
+        Example:
+            >>> import torch, ebm
+            >>> model, x = ebm.PredictiveCoding([4, 8, 2]), (torch.randn(5, 4), torch.randn(5, 2))
+            >>> gradients = model.local_gradients(ebm.infer(model, x, steps=20).z, x)
+            >>> for name, parameter in model.named_parameters():
+            ...     parameter.grad = gradients[name]
+
+        Source: Whittington and Bogacz (2017), eq. 2.19: Hebbian, the error above times the activity below.
         """
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            c = self.condition(x)
+        c = self.condition(x)
         layers = self._all(z, c)
-        errors, active = self._errors(layers, c)
+        active = self._active(layers)
         found = {}
-        for k, error in enumerate(errors):
-            below = active[k]
-            scaled = self._weighted(k, error) * (-1 / error.shape[0])
-            found[f"layers.{k}.weight"] = (scaled.T @ below).to(error.dtype)
+        for k, error in enumerate(self._errors(layers, active, c)):
+            synapses = c.synapses[k].value
+            scaled = _weighted(error, synapses.precision) * (-1 / error.shape[0])
+            found[f"layers.{k}.weight"] = (scaled.T @ active[k]).to(error.dtype)
             found[f"layers.{k}.bias"] = scaled.sum(0)
         return found
+
+    def _keep_precision(self, precision: float | Sequence[float | Tensor]) -> None:
+        """Numbers are settings; tensors become buffers, so that they move with the model."""
+        each = list(precision) if isinstance(precision, Sequence) else [precision] * len(self.layers)
+        if len(each) != len(self.layers):
+            raise ValueError(
+                f"`PredictiveCoding(precision=...)` is one for each of the {len(self.layers)} predicted layers; got {len(each)}. "
+                "Layer 0 is not predicted: leave it out."
+            )
+        for k, value in enumerate(each):
+            held = value if isinstance(value, Tensor) else torch.tensor(float(value))
+            if held.shape not in ((), (self.sizes[k + 1],)) or not bool(((held > 0) & held.isfinite()).all()):
+                raise ValueError(
+                    f"`PredictiveCoding(precision=...)` must be above zero and finite, a number or a tensor ({self.sizes[k + 1]},) for layer "
+                    f"{k + 1}; got {value}. Pass 1.0, say."
+                )
+            self._scales.append(None if isinstance(value, Tensor) else float(value))
+            self.register_buffer(f"precision_{k + 1}", value if isinstance(value, Tensor) else None)
+
+    def _synapses(self, k: int, low: torch.dtype | None) -> Shared:
+        layer, scale = self.layers[k], self._scales[k]
+        weight: Tensor = layer.weight if low is None else layer.weight.to(low)  # pyright: ignore
+        precision = getattr(self, f"precision_{k + 1}") if scale is None else scale
+        return Shared(Synapses(weight, weight.T, layer.bias, precision))  # pyright: ignore
 
     def _check_ends(self, bottom: Tensor | None, top: Tensor | None) -> None:
         if bottom is None and top is None:
@@ -210,74 +256,74 @@ class PredictiveCoding(Energy):
                     f"The {name} must have shape (B, {size}); got {tuple(end.shape)}. Flatten it, or change `sizes`."
                 )
 
-    def _free(self, c: Clamped) -> range:
+    def _guessed(self, c: Ends) -> tuple[Tensor, ...]:
+        """The amortised start, checked."""
+        guess = self.start.module((c.bottom, c.top))  # pyright: ignore
+        guess = (guess,) if isinstance(guess, Tensor) else tuple(guess)
+        wanted = [(c.given.shape[0], self.sizes[layer]) for layer in self._free(c)]
+        got = [tuple(layer.shape) for layer in guess]
+        if got != wanted:
+            raise ValueError(
+                f"The module in `Amortised` must return the free layers, of shapes {wanted}; got {got}. Return a tuple, from the bottom up."
+            )
+        return guess
+
+    def _free(self, c: Ends) -> range:
         """The numbers of the free layers."""
         return range(0 if c.bottom is None else 1, len(self.sizes) if c.top is None else len(self.sizes) - 1)
 
-    def _all(self, z: Any, c: Clamped) -> list[Tensor]:
+    def _all(self, z: Any, c: Ends) -> list[Tensor]:
         """All layers, clamped ones included."""
         return [*([] if c.bottom is None else [c.bottom]), *z, *([] if c.top is None else [c.top])]
 
-    def _prediction(self, k: int, below: Tensor, c: Clamped) -> Tensor:
-        """What layer k + 1 is predicted to be."""
-        layer = self.layers[k]
-        if c.weights is None:
-            return torch.addmm(layer.bias, below, layer.weight.T)  # pyright: ignore
-        return (below @ c.weights[k].value.T).to(c.like.dtype) + layer.bias  # pyright: ignore
+    def _active(self, layers: list[Tensor]) -> list[Tensor]:
+        """What each layer but the last sends up."""
+        value = activation_of(self.activation).value
+        return [layers[0], *(value(layer) for layer in layers[1:-1])]
 
-    def _predicted(self, c: Clamped) -> tuple[Tensor, ...]:
-        """The free layers at their predictions, from the bottom up."""
-        layers = [c.like.new_zeros(c.like.shape[0], self.sizes[0]) if c.bottom is None else c.bottom]
-        for k in range(len(self.sizes) - 1):
-            known = c.first if k == 0 else None
-            layers.append(self._prediction(k, self._active(k, layers[k]), c) if known is None else known)
-        return tuple(layers[layer] for layer in self._free(c))
+    def _errors(self, layers: list[Tensor], active: list[Tensor], c: Ends) -> list[Tensor]:
+        """The errors of layers 1 to L."""
+        errors = [] if c.first is None else [layers[1] - c.first]
+        for k in range(len(errors), len(active)):
+            errors.append(_missed(layers[k + 1], active[k], c.synapses[k].value))
+        return errors
 
-    def _active(self, k: int, layer: Tensor) -> Tensor:
-        return layer if k == 0 else self._phi.value(layer)
-
-    def _errors(self, layers: list[Tensor], c: Clamped) -> tuple[list[Tensor], list[Tensor]]:
-        """The errors of layers 1 to L, and the activity below each."""
-        active = [self._active(k, layer) for k, layer in enumerate(layers[:-1])]
-        errors = []
-        for k, below in enumerate(active):
-            prediction = c.first if k == 0 and c.first is not None else self._prediction(k, below, c)
-            errors.append(layers[k + 1] - prediction)
-        return errors, active
-
-    def _weighted(self, k: int, error: Tensor) -> Tensor:
-        precision = self.precision[k]
-        return error if isinstance(precision, float) and precision == 1.0 else precision * error
-
-    def _force(
-        self, layer: int, layers: list[Tensor], active: list[Tensor], weighted: list[Tensor], c: Clamped
-    ) -> Tensor:
-        pull = self._pull(layer, layers, active, weighted, c) if layer < len(layers) - 1 else None
-        if layer == 0:
-            assert pull is not None
-            return pull - self.prior * layers[0] if self.prior else pull
-        own = weighted[layer - 1]
-        return -own if pull is None else pull - own
-
-    def _pull(
-        self, layer: int, layers: list[Tensor], active: list[Tensor], weighted: list[Tensor], c: Clamped
-    ) -> Tensor:
-        """What the error of the next layer asks of this one."""
-        if c.weights is None:
-            back = weighted[layer] @ self.layers[layer].weight  # pyright: ignore
-        else:
-            back = (weighted[layer] @ c.weights[layer].value).to(c.like.dtype)
-        return back if layer == 0 else self._phi.pull(back, layers[layer], active[layer])
-
-    def _energy(self, layers: list[Tensor], errors: list[Tensor], weighted: list[Tensor], c: Clamped) -> Tensor:
-        total = sum((_inner(e, w) for e, w in zip(errors, weighted, strict=True)), torch.zeros((), dtype=c.like.dtype))
+    def _energy(self, layers: list[Tensor], errors: list[Tensor], c: Ends) -> Tensor:
+        parts = [_square(e, s.value.precision) for e, s in zip(errors, c.synapses, strict=True)]
         if c.bottom is None and self.prior:
-            total = total + self.prior * _inner(layers[0], layers[0])
-        return 0.5 * total
+            parts.append(_square(layers[0], self.prior))
+        return 0.5 * sum(parts[1:], parts[0])
 
 
-def _inner(a: Tensor, b: Tensor) -> Tensor:
-    """The inner product of each row, (B,); without a graph and for a square by the norm, which is one pass."""
-    if a is b and not torch.is_grad_enabled():
-        return torch.linalg.vector_norm(a, dim=1).square()
-    return (a * b).sum(1)
+def _product(below: Tensor, synapses: Synapses) -> Tensor:
+    """What the next layer is predicted to be; the product in the dtype of the weights, the rest in that of the layer."""
+    if synapses.weight.dtype == below.dtype:
+        return torch.addmm(synapses.bias, below, synapses.transposed)
+    return (below.to(synapses.weight.dtype) @ synapses.transposed).to(below.dtype) + synapses.bias
+
+
+def _missed(above: Tensor, below: Tensor, synapses: Synapses) -> Tensor:
+    """The layer less its prediction. Writes only into the tensor it has just made."""
+    rest = above - synapses.bias
+    if synapses.weight.dtype == below.dtype:
+        return rest.addmm_(below, synapses.transposed, alpha=-1)
+    return rest - (below.to(synapses.weight.dtype) @ synapses.transposed).to(rest.dtype)
+
+
+def _back(error: Tensor, synapses: Synapses) -> Tensor:
+    """What an error asks of the activity below."""
+    if synapses.weight.dtype == error.dtype:
+        return error @ synapses.weight
+    return (error.to(synapses.weight.dtype) @ synapses.weight).to(error.dtype)
+
+
+def _weighted(error: Tensor, precision: Tensor | float) -> Tensor:
+    return precision * error if isinstance(precision, Tensor) or precision != 1.0 else error
+
+
+def _square(error: Tensor, precision: Tensor | float) -> Tensor:
+    """The squared length of each row under a precision, (B,); without a graph by the norm, which is one pass."""
+    if isinstance(precision, Tensor):
+        return (precision * error * error).sum(1)
+    square = (error * error).sum(1) if torch.is_grad_enabled() else torch.linalg.vector_norm(error, dim=1).square()
+    return square if precision == 1.0 else precision * square

@@ -140,6 +140,18 @@ def test_a_field_that_is_zero_but_for_rounding_counts_as_zero():
         assert torch.equal(~kept, moved)
 
 
+def test_what_counts_as_zero_belongs_to_the_unit_and_is_far_below_true_fields():
+    weight = torch.zeros(4, 4)
+    weight[0, 1] = weight[1, 0] = 1e6
+    weight[2, 3] = weight[3, 2] = 1e-3
+    model, states = ebm.Hopfield(weight), torch.tensor([[1.0, 1.0, 1.0, -1.0]])
+    c = model.condition(states)
+    assert float(model.conditional(states, c, torch.tensor([2]))) == -1.0
+    assert model.point(states, c).force.tolist() == [[0.0, 0.0, -2.0, 2.0]]
+    hebb = ebm.Hopfield.store(signs(0, 100, 1000).float())  # fields are whole multiples of 1/N
+    assert float(hebb.condition(signs(1, 1, 1000).float())["slack"].value.amax()) < 0.01 / 1000
+
+
 def test_hebbs_store_is_the_sum_over_patterns():
     patterns = signs(0, 3, 7)
     weight = torch.zeros(7, 7, dtype=F64)

@@ -1,0 +1,184 @@
+"""Is an objective what the engine takes it for? One energy a sample, rows that do not mix, a force that is the slope."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ebm import rows
+from ebm.noise import Draw
+from ebm.objective import Energy, Objective, Point, Update
+from ebm.testing.case import check, close
+
+__all__ = ["check_objective"]
+
+_NORMS = nn.modules.batchnorm._BatchNorm
+
+
+def check_objective(model: Objective, x: Any, start: Any = None) -> None:
+    """Check that an objective keeps its side of the contract; works on a copy, so nothing of ``model`` changes.
+
+    Every sample must get the same condition, start, energy, force and read-out alone as in company; energies must have
+    the shape (B,) and the force that of the latent; a closed-form ``point`` must agree with ``forward`` and its gradient.
+
+    Args:
+        model: the objective.
+        x: an observation of at least two samples, a row tree.
+        start: latents to check at; None perturbs those of ``init_latent``.
+
+    Raises:
+        AssertionError: a promise is broken; the words say which.
+
+    Example:
+        >>> import torch, ebm
+        >>> from ebm.testing import check_objective
+        >>> check_objective(ebm.ModernHopfield(torch.eye(3)), torch.eye(3)[:2])
+
+    Source: the promises of `Objective`; rows that mix are the commonest way to break an anytime call.
+    """
+    batch = rows.count(x)
+    check(batch >= 2, f"An observation of at least two samples is needed; got {batch}. Pass a larger batch.")
+    with torch.no_grad():
+        c = _condition(model, x)
+        z = _latent(model, x, c) if start is None else start
+        point = _copy(model).point(z, c)
+        _check_shapes(model, point, z, batch)
+        _check_alone(model, x, z, point)
+        _check_split(model, z, c, point)
+        _check_readout(model, z, c)
+    _check_closed_form(model, z, c, point)
+
+
+def _copy(model: Objective) -> Objective:
+    """A copy to ask: a module in train mode may change its own buffers."""
+    return copy.deepcopy(model)
+
+
+def _name(model: Objective) -> str:
+    return type(model).__name__
+
+
+def _condition(model: Objective, x: Any) -> Any:
+    c, batch = _copy(model).condition(x), rows.count(x)
+    sizes = {leaf.shape[0] if leaf.ndim else 0 for leaf in rows.leaves(c)}
+    check(
+        sizes <= {batch},
+        f"`{_name(model)}.condition` returns leaves of {sorted(sizes)} rows for {batch} samples. "
+        "Give each leaf one row a sample, or wrap what belongs to no sample in `Shared`.",
+    )
+    return c
+
+
+def _keys(batch: int) -> Tensor:
+    return torch.arange(batch, dtype=torch.int64)
+
+
+def _start(model: Objective, c: Any, keys: Tensor) -> Any:
+    return _copy(model).init_latent(c, Draw(keys, torch.full_like(keys, -1)))
+
+
+def _latent(model: Objective, x: Any, c: Any) -> Any:
+    """The model's start, and off it where latents are continuous: a start may be a special point."""
+    batch = rows.count(x)
+    keys = _keys(batch)
+    z = _start(model, c, keys)
+    check(rows.count(z) == batch, f"`{_name(model)}.init_latent` returns {rows.count(z)} latents for {batch} samples.")
+    for row in range(min(batch, 3)):
+        alone = _start(model, _condition(model, rows.take(x, keys[row : row + 1])), keys[row : row + 1])
+        _check_row(model, "start", row, rows.take(z, keys[row : row + 1]), alone)
+    if "conditional" in model.provides:
+        return z
+    return rows.add(z, Draw(keys, torch.zeros_like(keys)).normal(z), 0.1)
+
+
+def _check_shapes(model: Objective, point: Point, z: Any, batch: int) -> None:
+    owns = "energy" in model.provides
+    check(
+        (point.energy is not None) == owns,
+        f"{_name(model)} {'says' if owns else 'does not say'} in `provides` that points carry an energy; they {'do not' if owns else 'do'}.",
+    )
+    if point.energy is not None:
+        got = tuple(point.energy.shape)
+        check(
+            got == (batch,), f"`{_name(model)}.point` must give one energy a sample, shape ({batch},); got {got}. Sum over every axis but the first."
+        )
+    shapes = [[tuple(leaf.shape) for leaf in rows.leaves(tree)] for tree in (point.force, z)]
+    check(shapes[0] == shapes[1], f"The force of {_name(model)} must be shaped like the latent, {shapes[1]}; got {shapes[0]}.")
+    got = tuple(model.residual(point, None).shape) if type(model).residual is Objective.residual else (batch,)
+    check(got == (batch,), f"`{_name(model)}.residual` must give one number a sample; got {got}.")
+
+
+def _check_alone(model: Objective, x: Any, z: Any, point: Point) -> None:
+    """Condition and point of a sample, alone and in company."""
+    for row in range(min(rows.count(x), 3)):
+        index = torch.tensor([row])
+        alone = _copy(model).point(rows.take(z, index), _condition(model, rows.take(x, index)))
+        for what in ("energy", "force"):
+            _check_row(model, what, row, rows.take(getattr(point, what), index), getattr(alone, what))
+
+
+def _check_row(model: Objective, what: str, row: int, together: Any, alone: Any) -> None:
+    if close(together, alone, 100.0):
+        return
+    norm = next((name for name, part in model.named_modules() if isinstance(part, _NORMS) and part.training), None)
+    if norm is not None:
+        raise AssertionError(
+            f"Rows mix: `{norm}` of {_name(model)} is a BatchNorm in train mode, so the {what} of a sample depends on its neighbours. "
+            "Call `.eval()` on it, or use a norm over features."
+        )
+    shown = [", ".join(f"{v:.6g}" for v in rows.flatten(tree).flatten()[:3].tolist()) for tree in (together, alone)]
+    raise AssertionError(
+        f"Rows mix in {_name(model)}: the {what} of sample {row} is {shown[0]} in company and {shown[1]} alone. "
+        "Look for a mean, a maximum or a norm over the batch axis, or for noise that is not drawn from `draw`."
+    )
+
+
+def _check_split(model: Objective, z: Any, c: Any, point: Point) -> None:
+    """The engine packs the samples that still run: the condition must follow them."""
+    index = torch.arange(rows.count(z) - 1, -1, -1)[: max(rows.count(z) - 1, 1)]
+    try:
+        part = _copy(model).point(rows.take(z, index), rows.take(c, index))
+    except Exception as error:
+        raise AssertionError(
+            f"The condition of {_name(model)} cannot be split by samples ({error}). Wrap what belongs to no sample in `Shared`, "
+            "and keep per-sample tensors in the condition, not on the model."
+        ) from error
+    wanted = rows.take(tuple(point), index)
+    check(
+        close(tuple(part), wanted, 100.0),
+        f"The condition of {_name(model)} does not follow its samples: with rows taken out and turned round the points are others. "
+        "Keep per-sample tensors in the condition, and wrap only what belongs to no sample in `Shared`.",
+    )
+
+
+def _check_readout(model: Objective, z: Any, c: Any) -> None:
+    whole = _copy(model).readout(z, c)
+    for row in range(min(rows.count(z), 3)):
+        index = torch.tensor([row])
+        alone = _copy(model).readout(rows.take(z, index), rows.take(c, index))
+        _check_row(model, "read-out", row, rows.take(whole, index), alone)
+
+
+def _check_closed_form(model: Objective, z: Any, c: Any, point: Point) -> None:
+    """`point` against `forward`, and against its gradient by automatic differentiation."""
+    model = _copy(model)
+    if isinstance(model, Energy):
+        with torch.no_grad():
+            energy = model(z, c)
+        check(close(point.energy, energy, 100.0), f"`{_name(model)}.point` gives other energies than `forward`.")
+        if "gradient" in model.provides:
+            with torch.enable_grad():
+                slope = Energy.point(model, z, c).force
+            slope = rows.map_rows(torch.detach, slope)
+            check(
+                close(point.force, slope, 100.0),
+                f"The force of `{_name(model)}.point` is not minus the gradient of `forward`. Correct the closed form, "
+                'or take "gradient" out of `provides` if the force is a declared descent direction.',
+            )
+    elif isinstance(model, Update):
+        with torch.no_grad():
+            moved = rows.map_rows(torch.sub, model(z, c), z)
+        check(close(point.force, moved, 100.0), f"The force of `{_name(model)}.point` is not `forward(z, c) - z`.")

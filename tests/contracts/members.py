@@ -1,0 +1,149 @@
+"""The lists that the contract suite runs over. A new part joins by adding itself here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+import ebm
+from ebm.testing import Case
+from tests.energies import ClosedQuadratic, Quadratic, Tanh, Tree, Wells, numbers
+
+SOLVERS: dict[str, ebm.Solver] = {
+    "descent": ebm.Descent(0.3),
+    "momentum": ebm.Descent(0.2, momentum=0.8),
+    "nesterov": ebm.Descent(0.2, momentum=0.8, nesterov=True),
+    "too large": ebm.Descent(1.9),
+    "learned": ebm.Descent(torch.tensor(0.3, dtype=torch.float64)),
+    "adaptive": ebm.AdaptiveDescent(),
+    "adam": ebm.Adam(0.1),
+    "picard": ebm.Picard(),
+    "damped": ebm.Picard(0.5),
+    "anderson": ebm.Anderson(3, mixing=0.5),
+    "anderson by energy": ebm.Anderson(4, mixing=0.5, safeguard="energy"),
+    "langevin": ebm.Langevin(0.05, 0.5),
+    "box": ebm.Project(ebm.Descent(0.3), ebm.Box(-0.3, 0.5)),
+    "sphere": ebm.Project(ebm.Adam(0.1), ebm.Sphere()),
+    "boxed anderson": ebm.Project(ebm.Anderson(3, mixing=0.5), ebm.Box(-0.5, 0.5)),
+    "asynchronous": ebm.Asynchronous(),
+    "cyclic": ebm.Asynchronous("cyclic"),
+}
+
+X = numbers(5, 3, seed=9)
+X[4] *= 0.01  # an easy sample among harder ones
+
+
+def small(name: str) -> Callable[[], Case]:
+    """A small objective of the tests on the common observations."""
+    makers: dict[str, Callable[[], ebm.Objective]] = {
+        "quadratic": Quadratic,
+        "closed": ClosedQuadratic,
+        "wells": lambda: Wells(3),
+        "tree": lambda: Tree(3),
+        "tanh": lambda: Tanh(3),
+    }
+    return lambda: Case(makers[name](), X)
+
+
+def seeded(make: Callable[[], nn.Module]) -> Any:
+    """A module in float64 whose weights do not depend on what ran before."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        return make().double()
+
+
+def modern_hopfield() -> Case:
+    return Case(ebm.ModernHopfield(numbers(6, 4), 2.0), numbers(5, 4, seed=2))
+
+
+def gated_cell() -> Case:
+    cell = seeded(lambda: ebm.GatedCell(1, width=3, head=nn.Conv1d(3, 2, 1), dims=1))
+    return Case(cell, numbers(4, 1, 6), steps=4)
+
+
+def signs(*shape: int, seed: int) -> torch.Tensor:
+    return numbers(*shape, seed=seed).sign()
+
+
+def hopfield() -> Case:
+    return Case(ebm.Hopfield.store(signs(2, 7, seed=4)), signs(4, 7, seed=5), steps=4)
+
+
+def graded_hopfield() -> Case:
+    return Case(ebm.GradedHopfield.store(signs(2, 7, seed=4)), numbers(4, 7, seed=5))
+
+
+def dense_memory() -> Case:
+    return Case(ebm.DenseMemory(signs(3, 7, seed=6), ebm.Exponential()), signs(4, 7, seed=7), steps=4)
+
+
+class Score(nn.Module):
+    """A small net of latent and observation, bounded from below."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 1))
+
+    def forward(self, z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(torch.cat([z, x], 1))[:, 0] + 0.5 * z.square().sum(1)
+
+
+def energy_net() -> Case:
+    return Case(seeded(lambda: ebm.EnergyNet(Score(), 2, start=ebm.Noise(0.5))), X)
+
+
+def predictive_coding() -> Case:
+    return Case(seeded(lambda: ebm.PredictiveCoding([3, 5, 4, 2])), (X, numbers(5, 2, seed=8)))
+
+
+def nudged() -> Case:
+    def cost(answer: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return 0.5 * (answer - y).square().sum(1)
+
+    return Case(ebm.Nudged(Quadratic(), 0.5, cost), (X, numbers(5, 4, seed=8)))
+
+
+def clamped() -> Case:
+    mask = numbers(5, 4, seed=3) > 0
+    return Case(ebm.Clamped(Quadratic()), (X, mask, numbers(5, 4, seed=8)))
+
+
+def summed() -> Case:
+    return Case(ebm.Sum(Quadratic(), Quadratic(seed=5), weights=[1.0, 0.3]), X)
+
+
+MODELS: dict[str, Callable[[], Case]] = {
+    **{name: small(name) for name in ("quadratic", "closed", "wells", "tree", "tanh")},
+    "modern hopfield": modern_hopfield,
+    "gated cell": gated_cell,
+    "hopfield": hopfield,
+    "graded hopfield": graded_hopfield,
+    "dense memory": dense_memory,
+    "energy net": energy_net,
+    "predictive coding": predictive_coding,
+    "nudged": nudged,
+    "clamped": clamped,
+    "sum": summed,
+}
+
+# The models that every solver is tried on in the fast suite; the others meet their own solver there, and all in the slow one.
+EVERYWHERE = ("quadratic", "wells", "tanh")
+
+STOPS: dict[str, ebm.Stop] = {
+    "at rest": ebm.AtRest(0.3),
+    "plateau": ebm.Plateau(atol=0.05, rtol=0.0),
+    "patience": ebm.Patience(ebm.AtRest(0.5), 2),
+    "confident": ebm.Confident(0.6),
+    "any": ebm.AnyOf(ebm.AtRest(0.2), ebm.Confident(0.7)),
+    "all": ebm.AllOf(ebm.AtRest(0.5), ebm.Patience(ebm.Confident(0.5), 2)),
+}
+
+ADJOINTS: dict[str, ebm.Adjoint] = {
+    "detached": ebm.Detached(),
+    "unroll": ebm.Unroll(),
+    "truncated": ebm.Truncated(2),
+    "truncated beyond": ebm.Truncated(20),
+}

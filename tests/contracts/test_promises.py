@@ -1,0 +1,65 @@
+"""Every promise of the anytime call, for every solver on every model that fits, and for every stop rule."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+
+from ebm.testing import PROMISES, Case, check_objective, check_solver
+from tests.contracts.members import EVERYWHERE, MODELS, SOLVERS, STOPS
+
+
+@cache
+def made(model: str) -> Case:
+    return MODELS[model]()
+
+
+def fits(solver: str, model: str) -> bool:
+    return SOLVERS[solver].needs <= made(model).model.provides
+
+
+FITTING = [(solver, model) for solver in SOLVERS for model in MODELS if fits(solver, model)]
+PAIRS = [(solver, model) for solver, model in FITTING if model in EVERYWHERE or "conditional" in SOLVERS[solver].needs]
+OTHERS = [pair for pair in FITTING if pair not in PAIRS]
+
+
+def test_no_part_is_left_out():
+    assert {solver for solver, _ in PAIRS} == set(SOLVERS)
+    assert {model for _, model in FITTING} == set(MODELS)
+
+
+@pytest.mark.parametrize("promise", PROMISES)
+@pytest.mark.parametrize(("solver", "model"), PAIRS)
+def test_every_solver(promise: str, solver: str, model: str):
+    PROMISES[promise](made(model)._replace(solver=SOLVERS[solver]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("promise", PROMISES)
+@pytest.mark.parametrize(("solver", "model"), OTHERS)
+def test_every_solver_on_every_other_model(promise: str, solver: str, model: str):
+    PROMISES[promise](made(model)._replace(solver=SOLVERS[solver]))
+
+
+@pytest.mark.parametrize("promise", PROMISES)
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_with_its_own_solver(promise: str, model: str):
+    PROMISES[promise](made(model))
+
+
+@pytest.mark.parametrize("promise", PROMISES)
+@pytest.mark.parametrize("stop", STOPS)
+def test_every_stop_rule(promise: str, stop: str):
+    PROMISES[promise](made("closed")._replace(stop=STOPS[stop], solver=SOLVERS["momentum"]))
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_every_solver_is_settings(solver: str):
+    check_solver(SOLVERS[solver])
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_is_an_objective(model: str):
+    case = made(model)
+    check_objective(case.model, case.x)
