@@ -42,8 +42,8 @@ def main(argv: list[str] | None = None) -> None:
     quick = ebm.infer(model, readings, steps=3)
     settled = ebm.infer(model, readings, steps=args.steps - 3, resume=quick, stop=ebm.AtRest(1e-4))
 
-    print("after  3 steps:", quick.energy.tolist())
-    print(f"after {settled.steps.tolist()} steps:", settled.energy.tolist())
+    print("energies after 3 steps:", quick.energy)
+    print(f"after {settled.steps.tolist()} steps:", settled.energy)
     print(settled, "at", settled.z.tolist())
 
 

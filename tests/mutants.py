@@ -100,8 +100,8 @@ FAULTS = (
     Fault(
         "per-sample limits are read in the wrong order after packing",
         BUDGET,
-        "target = self._target if block.samples is None else self._target[block.samples]",
-        "target = self._target if block.samples is None else self._target[: len(block.samples)]",
+        "target = goal if block.samples is None else goal[block.samples]",
+        "target = goal if block.samples is None else goal[: len(block.samples)]",
     ),
     Fault("the generator is forgotten", CARRY, "draw_keys(self._batch, device, self._generator)", "draw_keys(self._batch, device, None)"),
     Fault("the first point is not counted", CARRY, "evals=zeros + 1,", "evals=zeros,"),

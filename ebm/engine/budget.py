@@ -174,7 +174,8 @@ class CallLimits:
         if self._horizon is not None and settling.taken < self._horizon:
             return
         block = settling.block
-        target = self._target if block.samples is None else self._target[block.samples]  # pyright: ignore[reportOptionalSubscript]
+        goal: Any = self._target
+        target = goal if block.samples is None else goal[block.samples]
         left = target - block.carry.steps - block.taken
         settling.end(Status.OUT_OF_STEPS, left <= 0)
         if settling.running:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -206,7 +206,7 @@ class Call:
                 seen = moment
                 yield item
 
-    def _stages(self) -> Iterator[Stage]:
+    def _stages(self) -> Generator[Stage, None, None]:
         limits = self._limits = self._prepared()
         progress = Progress(self.options.progress, self._steps)
         try:

@@ -187,7 +187,7 @@ class Settling:
         if all_better:
             changes |= {"best": step.point, "rank": rank}
         elif better is not None and any_better:
-            old = block.carry
+            old: Any = block.carry
             changes |= {"best": rows.where(better, step.point, old.best), "rank": torch.where(better, rank, old.rank)}
         block = self._charged(block, outcome)
         self.taken += 1
@@ -199,7 +199,8 @@ class Settling:
 
     def _judged(self, block: Block, step: Step) -> tuple[Tensor | None, Any, Any, Any]:
         """The stop rule's verdict and memory, which samples are the best so far, and by what."""
-        problem, carry = self.problem, block.carry
+        problem = self.problem
+        carry: Any = block.carry  # with a rank, where the best point is kept
         if problem.stop is None and not problem.best:
             return None, carry.rest, None, None
         with torch.no_grad():

@@ -75,7 +75,7 @@ class Progress:
         if self._bar is None:
             return
         energy = stage.carry().point.energy
-        shown = {"running": stage.running}
+        shown: dict[str, Any] = {"running": stage.running}
         if energy is not None:
             shown["energy"] = f"{energy.detach().nanmean().item():.4g}"
         self._bar.set_postfix(shown, refresh=False)

@@ -60,7 +60,8 @@ class Sphere:
         return rows.map_rows(self._leaf, z)
 
     def _leaf(self, leaf: Tensor) -> Tensor:
-        norm = torch.linalg.vector_norm(leaf, dim=-1, keepdim=True)
+        # a leaf (B,) holds one number a sample: its last axis is the sample
+        norm = leaf.abs() if leaf.ndim == 1 else torch.linalg.vector_norm(leaf, dim=-1, keepdim=True)
         return leaf * (self.radius / norm.clamp_min(torch.finfo(leaf.dtype).tiny))
 
 

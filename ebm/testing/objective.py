@@ -41,20 +41,21 @@ def check_objective(model: Objective, x: Any, start: Any = None) -> None:
     """
     batch = rows.count(x)
     check(batch >= 2, f"An observation of at least two samples is needed; got {batch}. Pass a larger batch.")
-    with torch.no_grad():
-        c = _condition(model, x)
-        z = _latent(model, x, c) if start is None else start
-        point = _copy(model).point(z, c)
-        _check_shapes(model, point, z, batch)
-        _check_alone(model, x, z, point)
-        _check_split(model, z, c, point)
-        _check_readout(model, z, c)
+    model = copy.deepcopy(model)  # a module in train mode may change its own buffers
+    try:
+        with torch.no_grad():
+            c = _condition(model, x)
+            z = _latent(model, x, c) if start is None else start
+            point = model.point(z, c)
+            _check_shapes(model, point, z, batch)
+            _check_alone(model, x, z, point)
+            _check_split(model, z, _condition(model, x), point)
+            _check_readout(model, z, c)
+            _check_starts(model, x)
+    except ValueError as error:
+        _blame_norm(model, "outcome")  # batch normalisation of a single sample raises
+        raise error
     _check_closed_form(model, z, c, point)
-
-
-def _copy(model: Objective) -> Objective:
-    """A copy to ask: a module in train mode may change its own buffers."""
-    return copy.deepcopy(model)
 
 
 def _name(model: Objective) -> str:
@@ -62,7 +63,7 @@ def _name(model: Objective) -> str:
 
 
 def _condition(model: Objective, x: Any) -> Any:
-    c, batch = _copy(model).condition(x), rows.count(x)
+    c, batch = model.condition(x), rows.count(x)
     sizes = {leaf.shape[0] if leaf.ndim else 0 for leaf in rows.leaves(c)}
     check(
         sizes <= {batch},
@@ -77,7 +78,7 @@ def _keys(batch: int) -> Tensor:
 
 
 def _start(model: Objective, c: Any, keys: Tensor) -> Any:
-    return _copy(model).init_latent(c, Draw(keys, torch.full_like(keys, -1)))
+    return model.init_latent(c, Draw(keys, torch.full_like(keys, -1)))
 
 
 def _latent(model: Objective, x: Any, c: Any) -> Any:
@@ -86,12 +87,18 @@ def _latent(model: Objective, x: Any, c: Any) -> Any:
     keys = _keys(batch)
     z = _start(model, c, keys)
     check(rows.count(z) == batch, f"`{_name(model)}.init_latent` returns {rows.count(z)} latents for {batch} samples.")
-    for row in range(min(batch, 3)):
-        alone = _start(model, _condition(model, rows.take(x, keys[row : row + 1])), keys[row : row + 1])
-        _check_row(model, "start", row, rows.take(z, keys[row : row + 1]), alone)
     if "conditional" in model.provides:
         return z
     return rows.add(z, Draw(keys, torch.zeros_like(keys)).normal(z), 0.1)
+
+
+def _check_starts(model: Objective, x: Any) -> None:
+    """The start of a sample, alone and in company."""
+    keys = _keys(rows.count(x))
+    whole = _start(model, _condition(model, x), keys)
+    for row in range(min(len(keys), 3)):
+        index = keys[row : row + 1]
+        _check_row(model, "start", row, rows.take(whole, index), _start(model, _condition(model, rows.take(x, index)), index))
 
 
 def _check_shapes(model: Objective, point: Point, z: Any, batch: int) -> None:
@@ -115,7 +122,7 @@ def _check_alone(model: Objective, x: Any, z: Any, point: Point) -> None:
     """Condition and point of a sample, alone and in company."""
     for row in range(min(rows.count(x), 3)):
         index = torch.tensor([row])
-        alone = _copy(model).point(rows.take(z, index), _condition(model, rows.take(x, index)))
+        alone = model.point(rows.take(z, index), _condition(model, rows.take(x, index)))
         for what in ("energy", "force"):
             _check_row(model, what, row, rows.take(getattr(point, what), index), getattr(alone, what))
 
@@ -123,12 +130,7 @@ def _check_alone(model: Objective, x: Any, z: Any, point: Point) -> None:
 def _check_row(model: Objective, what: str, row: int, together: Any, alone: Any) -> None:
     if close(together, alone, 100.0):
         return
-    norm = next((name for name, part in model.named_modules() if isinstance(part, _NORMS) and part.training), None)
-    if norm is not None:
-        raise AssertionError(
-            f"Rows mix: `{norm}` of {_name(model)} is a BatchNorm in train mode, so the {what} of a sample depends on its neighbours. "
-            "Call `.eval()` on it, or use a norm over features."
-        )
+    _blame_norm(model, what)
     shown = [", ".join(f"{v:.6g}" for v in rows.flatten(tree).flatten()[:3].tolist()) for tree in (together, alone)]
     raise AssertionError(
         f"Rows mix in {_name(model)}: the {what} of sample {row} is {shown[0]} in company and {shown[1]} alone. "
@@ -136,11 +138,20 @@ def _check_row(model: Objective, what: str, row: int, together: Any, alone: Any)
     )
 
 
+def _blame_norm(model: Objective, what: str) -> None:
+    norm = next((name for name, part in model.named_modules() if isinstance(part, _NORMS) and part.training), None)
+    check(
+        norm is None,
+        f"Rows mix: `{norm}` of {_name(model)} is a BatchNorm in train mode, so the {what} of a sample depends on its neighbours. "
+        "Call `.eval()` on it, or use a norm over features.",
+    )
+
+
 def _check_split(model: Objective, z: Any, c: Any, point: Point) -> None:
     """The engine packs the samples that still run: the condition must follow them."""
     index = torch.arange(rows.count(z) - 1, -1, -1)[: max(rows.count(z) - 1, 1)]
     try:
-        part = _copy(model).point(rows.take(z, index), rows.take(c, index))
+        part = model.point(rows.take(z, index), rows.take(c, index))
     except Exception as error:
         raise AssertionError(
             f"The condition of {_name(model)} cannot be split by samples ({error}). Wrap what belongs to no sample in `Shared`, "
@@ -155,16 +166,15 @@ def _check_split(model: Objective, z: Any, c: Any, point: Point) -> None:
 
 
 def _check_readout(model: Objective, z: Any, c: Any) -> None:
-    whole = _copy(model).readout(z, c)
+    whole = model.readout(z, c)
     for row in range(min(rows.count(z), 3)):
         index = torch.tensor([row])
-        alone = _copy(model).readout(rows.take(z, index), rows.take(c, index))
+        alone = model.readout(rows.take(z, index), rows.take(c, index))
         _check_row(model, "read-out", row, rows.take(whole, index), alone)
 
 
 def _check_closed_form(model: Objective, z: Any, c: Any, point: Point) -> None:
     """`point` against `forward`, and against its gradient by automatic differentiation."""
-    model = _copy(model)
     if isinstance(model, Energy):
         with torch.no_grad():
             energy = model(z, c)

@@ -42,6 +42,8 @@ class Standardise(nn.Module):
 
     def __init__(self, task: Task) -> None:
         super().__init__()
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", torch.tensor(task.mean).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(task.std).view(-1, 1, 1))
 

@@ -21,7 +21,7 @@ __all__ = ["picture", "print_exits", "print_table", "verdict", "write_json"]
 def print_table(entries: list[Entry]) -> None:
     """One line for each contender and budget."""
     header = ("model", "parameters", "steps", "accuracy, %", "all seeds", "FLOPs/sample", "ms/sample", "budget")
-    lines = [header]
+    lines: list[tuple[str, ...]] = [header]
     for e in entries:
         steps = "-" if e.steps is None else f"{e.steps:.3g}"
         seeds = " ".join(f"{100 * a:.1f}" for a in e.accuracy)
@@ -102,7 +102,8 @@ def picture(path: Path, title: str, entries: list[Entry], curves: list[Curve], t
     import matplotlib.pyplot as plt
 
     figure = plt.figure(figsize=(11, 5), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(1.9, 1))
+    parts: Any = figure.subfigures(1, 2, width_ratios=(1.9, 1))
+    left, right = parts
     axes = left.subplots()
     _draw_curves(axes, curves)
     _draw_baselines(axes, [e for e in entries if e.steps is None])
