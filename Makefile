@@ -34,7 +34,7 @@ test: $(VENV)/test  ## the fast tests, in two processes
 	$(RUN) -m pytest -n 2 --dist worksteal -q
 
 slow: $(VENV)/test  ## the slow tests
-	$(RUN) -m pytest -q -m slow
+	$(RUN) -m pytest -n 2 --dist worksteal -q -m slow
 
 mutants: $(VENV)/test  ## deliberate faults, each of which the tests must catch
 	$(RUN) tests/mutants.py

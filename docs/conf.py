@@ -30,7 +30,8 @@ autodoc_typehints = "none"
 autodoc_default_options = {"members": True}
 napoleon_use_ivar = True
 napoleon_custom_sections = [("Source", "notes_style")]
-suppress_warnings = ["config.cache"]
+# attributes of one name in several classes are linked to by napoleon without saying which
+suppress_warnings = ["config.cache", "ref.python"]
 
 sphinx_gallery_conf = {
     "examples_dirs": ["../examples"],

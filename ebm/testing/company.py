@@ -58,7 +58,7 @@ class _Failing(Objective):
         moved = rows.rms(rows.map_rows(torch.sub, point.z, c["from"])) > 0
         spoilt = torch.where(moved & c["bad"], float("nan"), 1.0).to(moved.device)
         energy = None if point.energy is None else point.energy * spoilt.to(point.energy.dtype)
-        return Point(z, energy, rows.scale(point.force, spoilt.to(next(rows.leaves(z)).dtype)))
+        return Point(point.z, energy, rows.scale(point.force, spoilt.to(next(rows.leaves(z)).dtype)))
 
     def conditional(self, z: Any, c: Any, block: Tensor) -> Tensor:
         inner: Any = self.inner
