@@ -123,7 +123,9 @@ class Tree(ebm.Energy):
 
     def init_latent(self, c: Any, draw: Any) -> Pair:
         x = c["x"]
-        return Pair(x.new_zeros(x.shape[0], 3), {"scale": 0.3 * draw.normal(x[:, 0]), "grid": draw.uniform(x[:, :, None])})
+        return Pair(
+            x.new_zeros(x.shape[0], 3), {"scale": 0.3 * draw.normal(x[:, 0]), "grid": draw.uniform(x[:, :, None])}
+        )
 
     def forward(self, z: Pair, c: Any) -> Tensor:
         x = c["x"]

@@ -127,9 +127,7 @@ class PredictiveCoding(Energy):
         self._check_ends(bottom, top)
         given = bottom if bottom is not None else top
         low = torch.get_autocast_dtype(given.device.type) if torch.is_autocast_enabled(given.device.type) else None
-        synapses = tuple(
-            self._synapses(k, low if k or bottom is None else None) for k in range(len(self.layers))
-        )
+        synapses = tuple(self._synapses(k, low if k or bottom is None else None) for k in range(len(self.layers)))
         first = None if bottom is None else self.layers[0](bottom)
         return Ends(bottom, top, first if first is None else first.to(given.dtype), synapses)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -53,12 +54,20 @@ def steps_are_exact(case: Case) -> None:
         out = found.status == Status.OUT_OF_STEPS
         check((found.steps[out] == limit).all(), "A sample is out of steps before it took them all.")
         most = 1 + limit * _most_evals(case, found)
-        check(len(sizes) <= most + 1, f"{len(sizes)} evaluations in {limit} steps; {most} at most, and one to price the call.")
+        check(
+            len(sizes) <= most + 1,
+            f"{len(sizes)} evaluations in {limit} steps; {most} at most, and one to price the call.",
+        )
     limits = torch.arange(len(found)) % (case.steps + 1)
     uneven = case._infer(steps=limits)
-    check((uneven.steps <= limits).all(), f"Limits of {limits.tolist()} steps were granted; {uneven.steps.tolist()} were taken.")
+    check(
+        (uneven.steps <= limits).all(),
+        f"Limits of {limits.tolist()} steps were granted; {uneven.steps.tolist()} were taken.",
+    )
     out = uneven.status == Status.OUT_OF_STEPS
-    check((uneven.steps[out] == limits[out]).all(), "With a limit a sample, one is out of steps before it took them all.")
+    check(
+        (uneven.steps[out] == limits[out]).all(), "With a limit a sample, one is out of steps before it took them all."
+    )
 
 
 def _most_evals(case: Case, found: Solution) -> int:
@@ -71,7 +80,10 @@ def seconds_are_soft(case: Case) -> None:
     for limit in (3.0, 20.0):
         clock = _Ticking()
         found = case._infer(seconds=limit, steps=50, clock=clock)
-        check(found.seconds <= limit + 4, f"{limit:g} s were granted, {found.seconds:g} s used, on a clock of one second a reading.")
+        check(
+            found.seconds <= limit + 4,
+            f"{limit:g} s were granted, {found.seconds:g} s used, on a clock of one second a reading.",
+        )
 
 
 def flops_are_a_limit(case: Case) -> None:
@@ -95,10 +107,16 @@ def more_budget_is_never_worse(case: Case) -> None:
     items = [case._infer(steps=limit, keep="best") for limit in range(case.steps + 1)]
     budgets = sorted({item.flops for item in items})
     for ladder in (items, [case._infer(flops=flops, steps=case.steps, keep="best") for flops in budgets]):
-        for less, more in zip(ladder, ladder[1:], strict=False):
-            check((less.steps <= more.steps).all(), f"With more budget a sample took fewer steps: {less.steps.tolist()}, {more.steps.tolist()}.")
+        for less, more in pairwise(ladder):
+            check(
+                (less.steps <= more.steps).all(),
+                f"With more budget a sample took fewer steps: {less.steps.tolist()}, {more.steps.tolist()}.",
+            )
             worse = _rank(more) > _rank(less)
-            check(not worse.any(), f"With more budget the kept point of samples {worse.nonzero().flatten().tolist()} is worse.")
+            check(
+                not worse.any(),
+                f"With more budget the kept point of samples {worse.nonzero().flatten().tolist()} is worse.",
+            )
 
 
 def _rank(solution: Solution) -> torch.Tensor:
@@ -129,13 +147,23 @@ def work_is_what_was_executed(case: Case) -> None:
         check(executed >= own, f"{executed} FLOPs are reported as executed, but the samples' own are {own}.")
         if compact:
             check(executed == own, f"{executed} FLOPs beyond the fixed part, but the samples' own add up to {own}.")
-            check(sum(sizes) == int(found.evals.sum()), f"{sum(sizes)} rows were evaluated; `evals` adds up to {int(found.evals.sum())}.")
+            check(
+                sum(sizes) == int(found.evals.sum()),
+                f"{sum(sizes)} rows were evaluated; `evals` adds up to {int(found.evals.sum())}.",
+            )
         if price is not None:
-            check(executed == price * sum(sizes), f"{sum(sizes)} rows at {price} FLOPs were evaluated, but {executed} FLOPs reported.")
+            check(
+                executed == price * sum(sizes),
+                f"{sum(sizes)} rows at {price} FLOPs were evaluated, but {executed} FLOPs reported.",
+            )
 
 
 def _price(start: Solution) -> int | None:
     """FLOPs of an evaluation of one sample, where nothing else is charged to samples."""
-    plain = "reads" not in start.origin.stop and "Confident" not in start.origin.stop and "Asynchronous" not in start.origin.solver
+    plain = (
+        "reads" not in start.origin.stop
+        and "Confident" not in start.origin.stop
+        and "Asynchronous" not in start.origin.solver
+    )
     each: Any = start.flops_per_sample
     return int(each[0]) if plain and len(each) else None

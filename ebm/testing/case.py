@@ -76,7 +76,8 @@ def close(one: Any, other: Any, slack: float = 1.0) -> bool:
     """Whether two trees agree to rounding: 1e-10 in float64, 1e-5 in float32, times ``slack``."""
     ones, others = list(rows.leaves(one)), list(rows.leaves(other))
     return len(ones) == len(others) and all(
-        a.shape == b.shape and torch.allclose(a, b, rtol=_rounding(a) * slack, atol=_rounding(a) * slack, equal_nan=True)
+        a.shape == b.shape
+        and torch.allclose(a, b, rtol=_rounding(a) * slack, atol=_rounding(a) * slack, equal_nan=True)
         for a, b in zip(ones, others, strict=True)
     )
 

@@ -34,8 +34,14 @@ def a_sample_does_not_know_its_batch(case: Case) -> None:
         part = case._infer(x=rows.take(case.x, index), steps=case.steps, resume=before.take(index))
         wanted = whole.take(index)
         who = f"sample {chosen[0]} alone" if len(chosen) == 1 else "the batch turned round"
-        check(torch.equal(part.steps, wanted.steps), f"{who} takes {part.steps.tolist()} steps; in company {wanted.steps.tolist()}.")
-        check(torch.equal(part.status, wanted.status), f"{who} ends with status {part.status.tolist()}; in company {wanted.status.tolist()}.")
+        check(
+            torch.equal(part.steps, wanted.steps),
+            f"{who} takes {part.steps.tolist()} steps; in company {wanted.steps.tolist()}.",
+        )
+        check(
+            torch.equal(part.status, wanted.status),
+            f"{who} ends with status {part.status.tolist()}; in company {wanted.status.tolist()}.",
+        )
         check(close(part.z, wanted.z), f"{who} ends elsewhere than in company.")
 
 
@@ -90,13 +96,25 @@ def a_failing_neighbour_changes_nothing(case: Case) -> None:
     spoilt = failing._infer(steps=case.steps)
     good = torch.tensor([row for row in range(batch) if row != bad])
     left, wanted = spoilt.take(good), whole.take(good)
-    check(torch.equal(left.steps, wanted.steps), f"Beside a NaN the others take {left.steps.tolist()} steps; otherwise {wanted.steps.tolist()}.")
-    check(torch.equal(left.status, wanted.status), f"Beside a NaN the others end with status {left.status.tolist()}; otherwise {wanted.status.tolist()}.")
+    check(
+        torch.equal(left.steps, wanted.steps),
+        f"Beside a NaN the others take {left.steps.tolist()} steps; otherwise {wanted.steps.tolist()}.",
+    )
+    check(
+        torch.equal(left.status, wanted.status),
+        f"Beside a NaN the others end with status {left.status.tolist()}; otherwise {wanted.status.tolist()}.",
+    )
     check(close(left.z, wanted.z), "Beside a NaN the others end elsewhere.")
     index = torch.tensor([bad])
-    check(same(rows.take(spoilt.z, index), rows.take(before.carry.point.z, index)), "The sample that failed did not keep its last good latent.")
+    check(
+        same(rows.take(spoilt.z, index), rows.take(before.carry.point.z, index)),
+        "The sample that failed did not keep its last good latent.",
+    )
     if int(whole.steps[bad]) and not _turns_down(spoilt, bad):
-        check(spoilt.status[bad] == Status.NONFINITE, f"The sample that failed ends {Status(int(spoilt.status[bad])).name}.")
+        check(
+            spoilt.status[bad] == Status.NONFINITE,
+            f"The sample that failed ends {Status(int(spoilt.status[bad])).name}.",
+        )
 
 
 def _solver(case: Case) -> Solver:
@@ -117,7 +135,15 @@ def frozen_means_frozen(case: Case) -> None:
     for item in case._stream(steps=limits, keep="last"):
         for row in (item.status != Status.RUNNING).nonzero().flatten().tolist():
             facts = item.take([row])
-            said = (facts.z, facts.energy, facts.status, facts.steps, facts.evals, facts.carry.memory, facts.flops_per_sample)
+            said = (
+                facts.z,
+                facts.energy,
+                facts.status,
+                facts.steps,
+                facts.evals,
+                facts.carry.memory,
+                facts.flops_per_sample,
+            )
             check(same(ended.setdefault(row, said), said), f"Sample {row} changed after it had ended.")
     check(len(ended) == len(limits), "A stream ended with samples that still run.")
 

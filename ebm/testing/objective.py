@@ -98,7 +98,9 @@ def _check_starts(model: Objective, x: Any) -> None:
     whole = _start(model, _condition(model, x), keys)
     for row in range(min(len(keys), 3)):
         index = keys[row : row + 1]
-        _check_row(model, "start", row, rows.take(whole, index), _start(model, _condition(model, rows.take(x, index)), index))
+        _check_row(
+            model, "start", row, rows.take(whole, index), _start(model, _condition(model, rows.take(x, index)), index)
+        )
 
 
 def _check_shapes(model: Objective, point: Point, z: Any, batch: int) -> None:
@@ -110,10 +112,14 @@ def _check_shapes(model: Objective, point: Point, z: Any, batch: int) -> None:
     if point.energy is not None:
         got = tuple(point.energy.shape)
         check(
-            got == (batch,), f"`{_name(model)}.point` must give one energy a sample, shape ({batch},); got {got}. Sum over every axis but the first."
+            got == (batch,),
+            f"`{_name(model)}.point` must give one energy a sample, shape ({batch},); got {got}. Sum over every axis but the first.",
         )
     shapes = [[tuple(leaf.shape) for leaf in rows.leaves(tree)] for tree in (point.force, z)]
-    check(shapes[0] == shapes[1], f"The force of {_name(model)} must be shaped like the latent, {shapes[1]}; got {shapes[0]}.")
+    check(
+        shapes[0] == shapes[1],
+        f"The force of {_name(model)} must be shaped like the latent, {shapes[1]}; got {shapes[0]}.",
+    )
     got = tuple(model.residual(point, None).shape) if type(model).residual is Objective.residual else (batch,)
     check(got == (batch,), f"`{_name(model)}.residual` must give one number a sample; got {got}.")
 

@@ -40,7 +40,10 @@ def best_so_far_never_rises(case: Case) -> None:
         lowest = kept
         best = seen[: step + 1].amin(0)
         fine = item.status != Status.NONFINITE
-        check(close(kept[fine], best[fine]), f"After {step} steps the kept {what} is {kept.tolist()}; the lowest seen is {best.tolist()}.")
+        check(
+            close(kept[fine], best[fine]),
+            f"After {step} steps the kept {what} is {kept.tolist()}; the lowest seen is {best.tolist()}.",
+        )
 
 
 def facts_are_of_the_point_returned(case: Case) -> None:
@@ -67,9 +70,15 @@ def looking_does_not_disturb(case: Case) -> None:
     wrong = _differs(items[-1], whole, (*SAID, "carry"))
     check(wrong is None, f"The last item of a stream differs from the call in `{wrong}`.")
     check(items[-1].flops == whole.flops, f"A stream reports {items[-1].flops} FLOPs; the call {whole.flops}.")
-    check(len(items) == int(whole.steps.max()) + 1 or _failed(whole), f"A stream of {int(whole.steps.max())} steps has {len(items)} items.")
+    check(
+        len(items) == int(whole.steps.max()) + 1 or _failed(whole),
+        f"A stream of {int(whole.steps.max())} steps has {len(items)} items.",
+    )
     for step, (item, copy) in enumerate(zip(items, copies, strict=True)):
-        check(same((item.z, item.carry.memory), copy), f"Item {step} changed while the stream went on: something writes in place.")
+        check(
+            same((item.z, item.carry.memory), copy),
+            f"Item {step} changed while the stream went on: something writes in place.",
+        )
         twin = case._infer(steps=step)
         wrong = _differs(item, twin, tuple(name for name in SAID if name != "status"))
         check(wrong is None, f"Item {step} of a stream differs from `infer(steps={step})` in `{wrong}`.")
@@ -92,7 +101,10 @@ def going_on_is_never_stopping(case: Case) -> None:
             resumed.append(case._infer(steps=case.steps - first, resume=Solution.load(path)))
         for found, how in zip(resumed, ("", " through a file"), strict=True):
             wrong = _differs(found, whole, (*SAID, "carry"))
-            check(wrong is None, f"{first} and then {case.steps - first} steps{how} differ from {case.steps} in `{wrong}`.")
+            check(
+                wrong is None,
+                f"{first} and then {case.steps - first} steps{how} differ from {case.steps} in `{wrong}`.",
+            )
 
 
 def a_callback_stops_like_a_limit(case: Case) -> None:
@@ -112,7 +124,9 @@ def a_callback_stops_like_a_limit(case: Case) -> None:
     check(wrong is None, f"A call stopped by its callback after 2 steps differs from `infer(steps=2)` in `{wrong}`.")
     limited = twin.status == Status.OUT_OF_STEPS
     if case.steps > 2:
-        check((stopped.status[limited] == Status.STOPPED).all(), "A sample that a callback stopped does not end STOPPED.")
+        check(
+            (stopped.status[limited] == Status.STOPPED).all(), "A sample that a callback stopped does not end STOPPED."
+        )
     check(torch.equal(stopped.status[~limited], twin.status[~limited]), "A callback renamed samples that had ended.")
 
 
@@ -122,7 +136,9 @@ def same_noise_same_bits(case: Case) -> None:
     one, other = (case._infer(steps=case.steps, generator=torch.Generator().manual_seed(11)) for _ in range(2))
     wrong = _differs(one, other, (*SAID, "carry"))
     check(wrong is None, f"Two calls with the same generator differ in `{wrong}`.")
-    check(torch.equal(torch.get_rng_state(), state), "The global generator was used: `draw` is the only source of noise.")
+    check(
+        torch.equal(torch.get_rng_state(), state), "The global generator was used: `draw` is the only source of noise."
+    )
 
 
 def _traces(model: torch.nn.Module) -> list[Any]:
@@ -150,7 +166,10 @@ def inference_leaves_no_trace(case: Case) -> None:
     with torch.inference_mode():
         found = case._infer(steps=case.steps)
         check(_differs(found, plain, SAID) is None, "Under `inference_mode` the answer is another.")
-    check(not any(leaf.is_inference() for leaf in rows.leaves(found.z)), "Under `inference_mode` the latent is an inference tensor.")
+    check(
+        not any(leaf.is_inference() for leaf in rows.leaves(found.z)),
+        "Under `inference_mode` the latent is an inference tensor.",
+    )
     with torch.autocast("cpu", dtype=torch.bfloat16):
         cast = case._infer(steps=case.steps)
     kinds = [[leaf.dtype for leaf in rows.leaves(solution.z)] for solution in (plain, cast)]

@@ -60,7 +60,9 @@ def check_solver(solver: Solver, model: Objective | None = None, x: Any = None, 
     name = type(solver).__name__
     check(isinstance(solver, Solver), f"{name} does not derive from `Solver`.")
     parameters = getattr(type(solver), "__dataclass_params__", None)
-    check(parameters is not None and parameters.frozen, f"{name} must be a frozen dataclass: `@dataclass(frozen=True)`.")
+    check(
+        parameters is not None and parameters.frozen, f"{name} must be a frozen dataclass: `@dataclass(frozen=True)`."
+    )
     settings = _settings(solver)
     model, x = (model, x) if model is not None else (_Bowl(), _observation())
     with torch.no_grad():
@@ -90,8 +92,14 @@ def _walk(solver: Solver, model: Objective, c: Any, z: Any, keys: Tensor, steps:
     for step in range(steps):
         before = rows.map_rows(torch.clone, (tuple(point), memory))
         outcome = _one(solver, model, c, point, memory, keys, step)
-        check(same(before[0], tuple(point)), f"`{name}.step` writes into the point in place; a yielded answer would change.")
-        check(same(before[1], memory), f"`{name}.step` writes into its memory in place; a yielded answer could not be resumed.")
+        check(
+            same(before[0], tuple(point)),
+            f"`{name}.step` writes into the point in place; a yielded answer would change.",
+        )
+        check(
+            same(before[1], memory),
+            f"`{name}.step` writes into its memory in place; a yielded answer could not be resumed.",
+        )
         _check_memory(name, outcome.memory, batch, memory)
         for what, flag in zip(("accepted", "stalled"), outcome.info, strict=True):
             check(
@@ -99,12 +107,21 @@ def _walk(solver: Solver, model: Objective, c: Any, z: Any, keys: Tensor, steps:
                 f"`Info.{what}` of {name} must be bool ({batch},).",
             )
         again = _one(solver, model, c, point, memory, keys, step)
-        check(same(_all(again), _all(outcome)), f"`{name}.step` gives another outcome when asked again: it holds state or draws noise of its own.")
+        check(
+            same(_all(again), _all(outcome)),
+            f"`{name}.step` gives another outcome when asked again: it holds state or draws noise of its own.",
+        )
         _check_alone(solver, model, c, point, memory, keys, step, outcome)
         point, memory = outcome.point, outcome.memory
-    check(torch.equal(torch.get_rng_state(), state), f"{name} draws from the global generator; `draw` is the only source of noise.")
+    check(
+        torch.equal(torch.get_rng_state(), state),
+        f"{name} draws from the global generator; `draw` is the only source of noise.",
+    )
     moved = rows.rms(rows.map_rows(torch.sub, point.z, first.z)) > 0
-    check(moved.all(), f"{name} did not move samples {(~moved).nonzero().flatten().tolist()} in {steps} steps: a solver moves every row.")
+    check(
+        moved.all(),
+        f"{name} did not move samples {(~moved).nonzero().flatten().tolist()} in {steps} steps: a solver moves every row.",
+    )
 
 
 def _all(step: Step) -> Any:
@@ -121,7 +138,10 @@ def _one(solver: Solver, model: Objective, c: Any, point: Any, memory: Any, keys
         f"A step of {name} asked for {field.evals} evaluations; `most_evals` says at most {solver.most_evals()}. A FLOP budget is planned with it.",
     )
     allowed = solver.conditionals(point.z)
-    check(field.conditionals <= allowed, f"A step of {name} asked for {field.conditionals} conditionals; `conditionals` says {allowed}.")
+    check(
+        field.conditionals <= allowed,
+        f"A step of {name} asked for {field.conditionals} conditionals; `conditionals` says {allowed}.",
+    )
     return outcome
 
 
@@ -137,7 +157,9 @@ def _check_memory(name: str, memory: Any, batch: int, before: Any) -> None:
     )
     if before is not None:
         shapes = [[tuple(leaf.shape) for leaf in rows.leaves(tree)] for tree in (before, memory)]
-        check(shapes[0] == shapes[1], f"The memory of {name} changes its shape from {shapes[0]} to {shapes[1]} in a step.")
+        check(
+            shapes[0] == shapes[1], f"The memory of {name} changes its shape from {shapes[0]} to {shapes[1]} in a step."
+        )
 
 
 def _check_alone(

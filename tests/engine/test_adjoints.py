@@ -70,9 +70,7 @@ def test_unroll_reaches_start_and_observation(steps: int):
     model = Quadratic()
     x, start = X.clone().requires_grad_(), numbers(4, 4).requires_grad_()
     assert torch.autograd.gradcheck(
-        lambda x, start: (
-            ebm.infer(model, x, steps=steps, solver=ebm.Descent(0.3), start=start, adjoint=ebm.Unroll()).z
-        ),
+        lambda x, start: ebm.infer(model, x, steps=steps, solver=ebm.Descent(0.3), start=start, adjoint=ebm.Unroll()).z,
         (x, start),
     )
 
@@ -281,7 +279,9 @@ def test_the_answer_of_a_differentiated_call_reaches_the_head():
 
 
 @pytest.mark.parametrize("adjoint", [ebm.Unroll(), ebm.Truncated(2), ebm.Truncated(4)], ids=repr)
-@pytest.mark.parametrize("limit", [{}, {"stop": ebm.AtRest(0.2)}, {"flops": 4000}, {"steps": torch.tensor([0, 2, 5, 9])}])
+@pytest.mark.parametrize(
+    "limit", [{}, {"stop": ebm.AtRest(0.2)}, {"flops": 4000}, {"steps": torch.tensor([0, 2, 5, 9])}]
+)
 @pytest.mark.parametrize("compact", [True, False])
 def test_differentiated_work_is_counted_too(adjoint: ebm.Adjoint, limit: dict, compact: bool):
     model = Quadratic()
@@ -327,9 +327,7 @@ def test_a_callback_that_stops_leaves_truncated_its_tail():
         seen.append(int(solution.steps[0]))
         return seen[-1] == 4
 
-    stopped, one = gradients(
-        model, X, steps=9, solver=ebm.Descent(0.3), adjoint=ebm.Truncated(2), callback=at_four
-    )
+    stopped, one = gradients(model, X, steps=9, solver=ebm.Descent(0.3), adjoint=ebm.Truncated(2), callback=at_four)
     twin, other = gradients(model, X, steps=4, solver=ebm.Descent(0.3), adjoint=ebm.Truncated(2))
     assert seen == [0, 1, 2, 3, 4] and one.status.tolist() == [Status.STOPPED] * 4
     torch.testing.assert_close(one.z, other.z)
@@ -338,7 +336,9 @@ def test_a_callback_that_stops_leaves_truncated_its_tail():
 
 
 def test_what_an_adjoint_refuses():
-    with pytest.raises(ValueError, match=r"`Truncated\(last=...\)` must be at least 1; got 0. For no gradient use `Detached\(\)`"):
+    with pytest.raises(
+        ValueError, match=r"`Truncated\(last=...\)` must be at least 1; got 0. For no gradient use `Detached\(\)`"
+    ):
         ebm.Truncated(0)
     with pytest.raises(ValueError, match="`compile=True` serves; got it with Unroll"):
         ebm.infer(Quadratic(), X, steps=1, compile=True, adjoint=ebm.Unroll())

@@ -129,9 +129,11 @@ def test_a_pause_of_the_consumer_is_time_but_not_the_length_of_a_step():
 
 def test_time_that_ran_out_in_a_pause_starts_no_step():
     clock, model = Clock(), Script()
+    last = None
     for item in ebm.stream(model, script(LONG), seconds=5.0, solver=Walk(), clock=clock):
         clock.now += 3.0
-    assert item.steps.tolist() == [1] and item.status.tolist() == [Status.OUT_OF_TIME]
+        last = item
+    assert last is not None and last.steps.tolist() == [1] and last.status.tolist() == [Status.OUT_OF_TIME]
 
 
 def test_wall_clock_smoke():
@@ -185,7 +187,9 @@ def test_more_flops_never_give_fewer_steps_or_a_worse_answer(pair: tuple[int, in
 def test_a_pot_of_steps_is_shared():
     pot, model = ebm.Budget(steps=7), Script()
     taken = [ebm.infer(model, script(LONG, LONG), steps=2, solver=Walk(), budget=pot).steps.tolist() for _ in range(4)]
-    assert taken == [[2, 2], [1, 1], [0, 0], [0, 0]], "four sample-steps, then two; one left is not enough for two samples"
+    assert taken == [[2, 2], [1, 1], [0, 0], [0, 0]], (
+        "four sample-steps, then two; one left is not enough for two samples"
+    )
     assert pot.steps == 1
 
 

@@ -28,7 +28,11 @@ def refuses(error: type[Exception], *words: str, x: object = X, model: object = 
 
 
 LIMITS = [
-    ({}, ValueError, "Inference might never end. Pass `steps=`, `seconds=` or `flops=`; a `stop` rule alone may never fire."),
+    (
+        {},
+        ValueError,
+        "Inference might never end. Pass `steps=`, `seconds=` or `flops=`; a `stop` rule alone may never fire.",
+    ),
     ({"stop": ebm.AtRest()}, ValueError, "Inference might never end."),
     ({"steps": -1}, ValueError, "`steps=` may not be negative; got -1. Zero gives the initial answer."),
     ({"steps": 2.0}, TypeError, "`steps=` is a whole number; got 2.0 (float). Pass an int."),
@@ -54,7 +58,7 @@ OPTIONS = [
     ({"generator": 0}, TypeError, "`generator=` got 0 (int). Pass a `torch.Generator`."),
     ({"callback": 3}, TypeError, "`callback=` must be callable; got int. Pass a function."),
     ({"keep": "first"}, ValueError, '`keep=` is "best", "last" or None; got \'first\'.'),
-    ({"compact": "always"}, ValueError, '`compact=` is True, False or "auto"; got \'always\'.'),
+    ({"compact": "always"}, ValueError, "`compact=` is True, False or \"auto\"; got 'always'."),
     ({"start": numbers(4, 4), "resume": SOLUTION}, ValueError, "`start=` and `resume=` exclude each other; got both."),
 ]
 
@@ -78,11 +82,18 @@ def test_a_misspelt_keyword(keyword: str, hint: str):
 
 
 def test_a_model_that_is_none():
-    refuses(TypeError, "`infer` settles an `ebm.Energy` or an `ebm.Update`; got Linear.", model=torch.nn.Linear(3, 4), steps=1)
+    refuses(
+        TypeError,
+        "`infer` settles an `ebm.Energy` or an `ebm.Update`; got Linear.",
+        model=torch.nn.Linear(3, 4),
+        steps=1,
+    )
 
 
 def test_observations():
-    refuses(ValueError, "`x` must be finite; 2 of 4 samples hold NaN or infinity (rows 2, 3). Clean these", x=BAD, steps=1)
+    refuses(
+        ValueError, "`x` must be finite; 2 of 4 samples hold NaN or infinity (rows 2, 3). Clean these", x=BAD, steps=1
+    )
     refuses(ValueError, "needs at least one tensor with a sample axis; got none", x=None, steps=1)
     refuses(ValueError, "share their first axis, the sample; got sizes 2, 4", x=(X, X[:2]), steps=1)
     refuses(ValueError, "got sizes a scalar", x=torch.tensor(1.0), steps=1)
@@ -90,22 +101,40 @@ def test_observations():
 
 def test_devices():
     away = torch.empty(4, 3, device="meta", dtype=torch.float64)
-    refuses(ValueError, "`x` is on meta, but the model on cpu. Move one with `.to(...)`: all must share a device.", x=away, steps=1)
+    refuses(
+        ValueError,
+        "`x` is on meta, but the model on cpu. Move one with `.to(...)`: all must share a device.",
+        x=away,
+        steps=1,
+    )
     refuses(ValueError, "`x` is on meta, but the other parts of `x` on cpu.", x=(X, away), model=Script(), steps=1)
     start = torch.empty(4, 4, device="meta", dtype=torch.float64)
     refuses(ValueError, "`start` is on meta, but the model on cpu.", start=start, steps=1)
 
 
 def test_dtypes():
-    refuses(ValueError, "`x` is torch.float32, but the model torch.float64. Convert one with `.to(...)`", x=X.float(), steps=1)
-    refuses(ValueError, "`x` is torch.float32, but the other parts of `x` torch.float64.", x=(X, X.float()), model=Script(), steps=1)
+    refuses(
+        ValueError,
+        "`x` is torch.float32, but the model torch.float64. Convert one with `.to(...)`",
+        x=X.float(),
+        steps=1,
+    )
+    refuses(
+        ValueError,
+        "`x` is torch.float32, but the other parts of `x` torch.float64.",
+        x=(X, X.float()),
+        model=Script(),
+        steps=1,
+    )
     refuses(ValueError, "`start` is torch.float32, but the model torch.float64.", start=torch.zeros(4, 4), steps=1)
 
 
 def test_starts():
     refuses(ValueError, "`start` holds 3 samples, but `x` 4. Pass one latent a sample.", start=numbers(3, 4), steps=1)
     refuses(ValueError, "`start` must be finite; some samples hold NaN or infinity.", start=numbers(4, 4) / 0, steps=1)
-    refuses(ValueError, "`start` must hold floating-point numbers; got torch.int64.", start=torch.ones(4, 4).long(), steps=1)
+    refuses(
+        ValueError, "`start` must hold floating-point numbers; got torch.int64.", start=torch.ones(4, 4).long(), steps=1
+    )
 
 
 def test_a_solver_or_a_rule_that_needs_what_the_model_lacks():
@@ -116,21 +145,50 @@ def test_a_solver_or_a_rule_that_needs_what_the_model_lacks():
         solver=ebm.AdaptiveDescent(),
         steps=1,
     )
-    refuses(ValueError, "The stop rule Plateau needs energy; Tanh provides nothing", model=Tanh(3), stop=ebm.Plateau(), steps=1)
+    refuses(
+        ValueError,
+        "The stop rule Plateau needs energy; Tanh provides nothing",
+        model=Tanh(3),
+        stop=ebm.Plateau(),
+        steps=1,
+    )
     rule = ebm.AnyOf(ebm.AtRest(), ebm.Patience(ebm.Plateau()))
     refuses(ValueError, "The stop rule AnyOf needs energy", model=Tanh(3), stop=rule, steps=1)
     inner = ebm.Project(ebm.Anderson(safeguard="energy"), ebm.Box(0.0))
     refuses(ValueError, "The solver Project needs energy; Tanh", model=Tanh(3), solver=inner, steps=1)
-    refuses(ValueError, "The solver Asynchronous needs conditional; Quadratic provides energy, gradient", solver=ebm.Asynchronous(), steps=1)
+    refuses(
+        ValueError,
+        "The solver Asynchronous needs conditional; Quadratic provides energy, gradient",
+        solver=ebm.Asynchronous(),
+        steps=1,
+    )
 
 
 def test_a_resumed_state_of_another_batch_model_or_solver():
     same = {"steps": 1, "solver": ebm.Descent(0.1), "resume": SOLUTION}
-    refuses(ValueError, "`resume=` holds 4 samples, but `x` 3. Pass the same samples, or `resume.take(rows)`.", x=X[:3], **same)
-    refuses(ValueError, "`resume=` comes from Quadratic(", "but the model is Tanh(", "Resume with the model that made it.", model=Tanh(3), **same)
+    refuses(
+        ValueError,
+        "`resume=` holds 4 samples, but `x` 3. Pass the same samples, or `resume.take(rows)`.",
+        x=X[:3],
+        **same,
+    )
+    refuses(
+        ValueError,
+        "`resume=` comes from Quadratic(",
+        "but the model is Tanh(",
+        "Resume with the model that made it.",
+        model=Tanh(3),
+        **same,
+    )
     refuses(ValueError, "weight (3, 4)", "weight (3, 5)", model=Quadratic(5), **same)
     same["solver"] = ebm.Descent(0.2)
-    refuses(ValueError, "comes from the solver Descent(step_size=0.1", "uses Descent(step_size=0.2", "begin anew with `start=resume.z`", **same)
+    refuses(
+        ValueError,
+        "comes from the solver Descent(step_size=0.1",
+        "uses Descent(step_size=0.2",
+        "begin anew with `start=resume.z`",
+        **same,
+    )
 
 
 @pytest.mark.parametrize(
@@ -147,7 +205,7 @@ def test_an_energy_of_another_shape(energy, got: str):
         def forward(self, z, c):
             return energy(super().forward(z, c))
 
-    with pytest.raises(ValueError, match="`Wrong.forward` must return one energy a sample, shape ") as caught:
+    with pytest.raises(ValueError, match=r"`Wrong.forward` must return one energy a sample, shape ") as caught:
         ebm.infer(Wrong(), X, steps=1)
     assert "shape (4,); " + got in str(caught.value)
 
@@ -157,7 +215,7 @@ def test_an_energy_without_a_graph():
         def forward(self, z, c):
             return super().forward(z, c).detach()
 
-    with pytest.raises(ValueError, match="`Deaf.forward` must return an energy that can be differentiated in `z`"):
+    with pytest.raises(ValueError, match=r"`Deaf.forward` must return an energy that can be differentiated in `z`"):
         ebm.infer(Deaf(), X, steps=1)
 
 
@@ -166,7 +224,9 @@ def test_an_update_of_another_shape():
         def forward(self, z, c):
             return super().forward(z, c)[:, :2]
 
-    with pytest.raises(ValueError, match=r"`Wrong.forward` must return a latent like `z`, with leaves of shape \(4, 3\); got \(4, 2\)"):
+    with pytest.raises(
+        ValueError, match=r"`Wrong.forward` must return a latent like `z`, with leaves of shape \(4, 3\); got \(4, 2\)"
+    ):
         ebm.infer(Wrong(3), X, steps=1)
 
 
@@ -175,7 +235,7 @@ def test_a_model_that_names_no_start():
         def forward(self, z, c):
             return z.square().sum(1)
 
-    with pytest.raises(NotImplementedError, match="Bare does not say where settling starts. Define `init_latent"):
+    with pytest.raises(NotImplementedError, match=r"Bare does not say where settling starts. Define `init_latent"):
         ebm.infer(Bare(), X, steps=1)
     assert ebm.infer(Bare(), X, steps=1, start=X).steps.tolist() == [1] * 4
 
@@ -185,7 +245,7 @@ def test_a_start_of_another_number_of_samples():
         def init_latent(self, c, draw):
             return c.new_zeros(1, 4)
 
-    with pytest.raises(ValueError, match="`One.init_latent` must return one latent a sample, 4 rows; got 1."):
+    with pytest.raises(ValueError, match=r"`One.init_latent` must return one latent a sample, 4 rows; got 1."):
         ebm.infer(One(), X, steps=1)
 
 
@@ -197,7 +257,9 @@ def test_flops_alone_never_end_a_call_that_costs_none():
         def forward(self, z, c):
             return z.square().sum(1)
 
-    with pytest.raises(ValueError, match="`flops=` alone would never end this call: an evaluation of Free has no operation"):
+    with pytest.raises(
+        ValueError, match="`flops=` alone would never end this call: an evaluation of Free has no operation"
+    ):
         ebm.infer(Free(), X, flops=100)
     assert ebm.infer(Free(), X, flops=100, steps=2).steps.tolist() == [2] * 4
     assert ebm.infer(Free(), X, flops=0).steps.tolist() == [0] * 4
@@ -208,7 +270,9 @@ def test_a_stop_rule_that_reads_what_is_no_logits():
         def readout(self, z, c):
             return z[:, 0]
 
-    with pytest.raises(ValueError, match=r"`Confident` needs logits of shape \(B, classes, ...\); the read-out gave \(1,\)"):
+    with pytest.raises(
+        ValueError, match=r"`Confident` needs logits of shape \(B, classes, ...\); the read-out gave \(1,\)"
+    ):
         ebm.infer(Flat(), script([1.0, 2.0]), steps=1, solver=Walk(), stop=ebm.Confident())
 
 
@@ -255,4 +319,11 @@ def test_a_refusal_comes_at_the_call_and_not_at_the_first_item():
 
 def test_a_saved_solution_of_another_model_is_refused_too(tmp_path: Path):
     SOLUTION.save(tmp_path / "s.pt")
-    refuses(ValueError, "Resume with the model that made it", model=Tree(3), steps=1, solver=ebm.Descent(0.1), resume=ebm.Solution.load(tmp_path / "s.pt"))
+    refuses(
+        ValueError,
+        "Resume with the model that made it",
+        model=Tree(3),
+        steps=1,
+        solver=ebm.Descent(0.1),
+        resume=ebm.Solution.load(tmp_path / "s.pt"),
+    )

@@ -172,7 +172,11 @@ def test_a_call_agrees_with_a_counter_around_it():
     """The second call runs without a count inside, so that the counter around it sees the work alone."""
     for solver in (ebm.Descent(0.1), ebm.AdaptiveDescent(), ebm.Langevin(0.1), ebm.Picard(0.5)):
         model, x = ClosedQuadratic(), numbers(5, 3)
-        for options in ({"steps": 3}, {"steps": 12, "stop": ebm.AtRest(0.3)}, {"steps": 12, "stop": ebm.Confident(0.7)}):
+        for options in (
+            {"steps": 3},
+            {"steps": 12, "stop": ebm.AtRest(0.3)},
+            {"steps": 12, "stop": ebm.Confident(0.7)},
+        ):
             ebm.infer(model, x, solver=solver, compact=True, **options)
             with FlopCounterMode(display=False) as theirs:
                 solution = ebm.infer(model, x, solver=solver, compact=True, **options)

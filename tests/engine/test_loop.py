@@ -126,7 +126,9 @@ def test_no_sample_at_all_is_a_batch():
 
 def test_a_failed_sample_is_named():
     solution = ebm.infer(Script(), script(LONG[:3], [5, NAN, 1]), steps=2, solver=Walk())
-    with pytest.raises(ebm.InferenceError, match=r"^1 of 2 samples ended NONFINITE \(rows 1\)\. The last finite latent was kept\.") as caught:
+    with pytest.raises(
+        ebm.InferenceError, match=r"^1 of 2 samples ended NONFINITE \(rows 1\)\. The last finite latent was kept\."
+    ) as caught:
         solution.raise_for_status()
     assert caught.value.solution is solution
     fine = solution.take([0])

@@ -56,7 +56,9 @@ def test_training_after_inference_under_one_autocast_still_has_gradients():
 def test_bfloat16_products_leave_latents_and_energies_alone(make: type, solver: ebm.Solver):
     model, x = make(dtype=torch.float32), X.float()
     solution = ebm.infer(model, x, steps=10, solver=solver, precision=torch.bfloat16)
-    for leaf in rows.leaves((solution.z, solution.energy, solution.residual, solution.carry.point, solution.carry.memory)):
+    for leaf in rows.leaves(
+        (solution.z, solution.energy, solution.residual, solution.carry.point, solution.carry.memory)
+    ):
         assert leaf.dtype in (torch.float32, torch.int64)
     plain = ebm.infer(model, x, steps=10, solver=solver)
     assert not torch.equal(solution.z, plain.z), "the products were not run in bfloat16"

@@ -188,7 +188,7 @@ def test_a_differentiable_solution_can_be_saved(tmp_path: Path):
 @pytest.mark.parametrize("held", [{"weights": torch.ones(1)}, [1, 2], {"version": 2}])
 def test_a_file_of_something_else_is_refused(held: object, tmp_path: Path):
     torch.save(held, tmp_path / "other.pt")
-    with pytest.raises(ValueError, match="wants a file written by `Solution.save`"):
+    with pytest.raises(ValueError, match=r"wants a file written by `Solution.save`"):
         ebm.Solution.load(tmp_path / "other.pt")
 
 
@@ -198,7 +198,7 @@ def test_an_unknown_tuple_type_in_a_file_is_named(tmp_path: Path):
     plain = torch.load(path, weights_only=True)
     plain["z"][0] = "elsewhere.types:Latent"
     torch.save(plain, path)
-    with pytest.raises(ValueError, match="holds a Latent, a named tuple of elsewhere.types, which is not imported"):
+    with pytest.raises(ValueError, match=r"holds a Latent, a named tuple of elsewhere.types, which is not imported"):
         ebm.Solution.load(path)
 
 

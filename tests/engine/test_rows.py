@@ -95,7 +95,7 @@ def test_the_size_does_not_enter_the_root_mean_square():
 
 
 def test_what_a_row_tree_is_not():
-    with pytest.raises(TypeError, match="got float. Turn it into a tensor"):
+    with pytest.raises(TypeError, match=r"got float. Turn it into a tensor"):
         rows.map_rows(torch.neg, (torch.ones(2), 1.0))
     with pytest.raises(ValueError, match="share their first axis, the sample; got sizes 2, 3"):
         rows.count((torch.ones(2), torch.ones(3)))

@@ -141,11 +141,10 @@ def test_after_an_exception_a_stream_still_leaves_its_last_item():
                 raise KeyboardInterrupt
             return super().forward(z, c)
 
-    last = None
+    items: list[ebm.Solution] = []
     with pytest.raises(KeyboardInterrupt):
-        for item in ebm.stream(Failing(), X, steps=9, solver=D):
-            last = item
-    assert last is not None and last.steps.tolist() == [2] * 5
+        items.extend(ebm.stream(Failing(), X, steps=9, solver=D))
+    assert items[-1].steps.tolist() == [2] * 5
 
 
 # Records
