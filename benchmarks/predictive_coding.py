@@ -42,14 +42,13 @@ def products(model: ebm.PredictiveCoding) -> Timed:
     """The four float32 products a step that remain once that of the clamped input is taken out."""
     middle, last = (layer.weight.detach() for layer in list(model.layers)[1:])  # pyright: ignore
     active, error = torch.randn(BATCH, SIZES[1]), torch.randn(BATCH, SIZES[-1])
+    pairs = [(active, middle.T), (active, last.T), (error, last), (active, middle)]
 
     @torch.no_grad()
     def run() -> None:
         for _ in range(STEPS):
-            active @ middle.T
-            active @ last.T
-            error @ last
-            active @ middle
+            for left, right in pairs:
+                torch.mm(left, right)
 
     return run
 

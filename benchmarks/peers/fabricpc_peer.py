@@ -3,6 +3,8 @@
 # pyright: reportMissingImports=false
 from __future__ import annotations
 
+from itertools import pairwise
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -14,6 +16,7 @@ from fabricpc.graph_assembly import TaskMap, graph
 from fabricpc.graph_initialization import initialize_params
 from fabricpc.nodes import IdentityNode, Linear
 from fabricpc.training import make_train_step
+
 from worker import BATCH, LEARNING_RATE, RATE, SIZES, STEPS, serve
 
 setup_jax(platform="cpu")
@@ -22,7 +25,7 @@ nodes += [Linear(shape=(size,), activation=TanhActivation(), name=f"h{k}") for k
 nodes += [Linear(shape=(SIZES[-1],), name="y")]
 net = graph(
     nodes=nodes,
-    edges=[Edge(source=low, target=high.slot("in")) for low, high in zip(nodes[:-1], nodes[1:], strict=True)],
+    edges=[Edge(source=low, target=high.slot("in")) for low, high in pairwise(nodes)],
     task_map=TaskMap(x=nodes[0], y=nodes[-1]),
     inference=InferenceSGD(eta_infer=RATE, infer_steps=STEPS),
 )

@@ -2,6 +2,7 @@
 
 # pyright: reportMissingImports=false
 import equinox
+
 from jpc_update import one, run
 from worker import serve
 

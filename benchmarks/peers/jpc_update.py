@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import jpc
 import optax
+
 from worker import BATCH, LEARNING_RATE, RATE, SIZES, STEPS
 
 x = jax.random.normal(jax.random.PRNGKey(1), (BATCH, SIZES[0]))

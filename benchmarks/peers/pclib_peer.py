@@ -8,6 +8,7 @@ import os
 import torch
 from pclib.nn.models import FCPCN
 from pclib.utils.functional import format_y
+
 from worker import BATCH, LEARNING_RATE, RATE, SIZES, STEPS, serve
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))

@@ -8,6 +8,7 @@ import os
 import torch
 from pcn_torch import PredictiveCodingNetwork, TrainCallback, TrainConfig, train_pcn
 from torch.nn.functional import one_hot
+
 from worker import BATCH, LEARNING_RATE, RATE, SIZES, STEPS, serve
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))

@@ -3,6 +3,8 @@
 # pyright: reportMissingImports=false
 from __future__ import annotations
 
+from itertools import pairwise
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -11,6 +13,7 @@ import pcx.functional as pxf
 import pcx.nn as pxnn
 import pcx.predictive_coding as pxc
 import pcx.utils as pxu
+
 from worker import BATCH, LEARNING_RATE, RATE, SIZES, STEPS, serve
 
 pcx.RKG.seed(0)
@@ -21,7 +24,7 @@ class Net(pxc.EnergyModule):
 
     def __init__(self):
         super().__init__()
-        self.layers = [pxnn.Linear(low, high) for low, high in zip(SIZES[:-1], SIZES[1:], strict=True)]
+        self.layers = [pxnn.Linear(low, high) for low, high in pairwise(SIZES)]
         self.nodes = [pxc.Vode() for _ in self.layers]
         self.nodes[-1].h.frozen = True
 

@@ -28,8 +28,7 @@ class Peer:
         if python is None:
             self.missing = "no interpreter given"
             return
-        number = str(threads)
-        settings = {name: number for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+        settings = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
         settings |= {"JAX_PLATFORMS": "cpu", "PYTHONWARNINGS": "ignore", "PYTHONPATH": ""}
         try:
             self._process = subprocess.Popen(

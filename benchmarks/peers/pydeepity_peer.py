@@ -3,12 +3,15 @@
 # pyright: reportMissingImports=false
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from deepity import Linear, SimplePCN, TanH
+
 from worker import BATCH, LEARNING_RATE, RATE, SIZES, STEPS, serve
 
 parts = []
-for low, high in zip(SIZES[:-1], SIZES[1:], strict=True):
+for low, high in pairwise(SIZES):
     parts += [Linear(low, high), TanH()]
 net = SimplePCN(*parts[:-1], batch_size=BATCH)
 net.configure(learning_rate=LEARNING_RATE, inference_rate=RATE, lmbda=0.0, optimizer="ADAM", seed=0)

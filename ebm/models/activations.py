@@ -83,7 +83,7 @@ _MODULES: dict[type, Activation] = {
 }
 
 
-def activation_of(function: Callable[[Tensor], Tensor]) -> Activation:
+def activation_of(function: Callable[[Tensor], Tensor] | Activation) -> Activation:
     """The activation for a module or function; one that is not known in closed form is differentiated.
 
     Args:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -108,7 +109,7 @@ class PredictiveCoding(Energy):
                     f"`PredictiveCoding({name}=...)` cannot be called; got {value!r}. Pass `torch.tanh` or `Zeros()`, for example."
                 )
         self.sizes = tuple(sizes)
-        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in zip(sizes[:-1], sizes[1:], strict=True))
+        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise(sizes))
         self.activation = activation
         self.start = start
         self.prior = float(prior)
@@ -124,12 +125,11 @@ class PredictiveCoding(Energy):
         if isinstance(x, Ends):
             return x
         bottom, top = x if isinstance(x, (tuple, list)) else (x, None)
-        self._check_ends(bottom, top)
-        given = bottom if bottom is not None else top
+        given = self._checked_end(bottom, top)
         low = torch.get_autocast_dtype(given.device.type) if torch.is_autocast_enabled(given.device.type) else None
         synapses = tuple(self._synapses(k, low if k or bottom is None else None) for k in range(len(self.layers)))
-        first = None if bottom is None else self.layers[0](bottom)
-        return Ends(bottom, top, first if first is None else first.to(given.dtype), synapses)
+        first = None if bottom is None else self.layers[0](bottom).to(given.dtype)
+        return Ends(bottom, top, first, synapses)
 
     def init_latent(self, c: Ends, draw: Draw) -> tuple[Tensor, ...]:
         """The free layers, from the bottom up."""
@@ -243,16 +243,18 @@ class PredictiveCoding(Energy):
         precision = getattr(self, f"precision_{k + 1}") if scale is None else scale
         return Shared(Synapses(weight, weight.T, layer.bias, precision))  # pyright: ignore
 
-    def _check_ends(self, bottom: Tensor | None, top: Tensor | None) -> None:
-        if bottom is None and top is None:
+    def _checked_end(self, bottom: Tensor | None, top: Tensor | None) -> Tensor:
+        """A clamped end, after all that are given were looked at."""
+        for name, end, size in (("bottom", bottom, self.sizes[0]), ("top", top, self.sizes[-1])):
+            if end is not None and (not isinstance(end, Tensor) or end.ndim != 2 or end.shape[1] != size):
+                got = tuple(end.shape) if isinstance(end, Tensor) else type(end).__name__
+                raise ValueError(f"The {name} must have shape (B, {size}); got {got}. Flatten it, or change `sizes`.")
+        given = bottom if bottom is not None else top
+        if given is None:
             raise ValueError(
                 "`PredictiveCoding` needs at least one clamped end; got (None, None). Pass x, (x, y) or (None, y)."
             )
-        for name, end, size in (("bottom", bottom, self.sizes[0]), ("top", top, self.sizes[-1])):
-            if end is not None and (end.ndim != 2 or end.shape[1] != size):
-                raise ValueError(
-                    f"The {name} must have shape (B, {size}); got {tuple(end.shape)}. Flatten it, or change `sizes`."
-                )
+        return given
 
     def _guessed(self, c: Ends) -> tuple[Tensor, ...]:
         """The amortised start, checked."""

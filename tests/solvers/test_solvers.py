@@ -38,7 +38,7 @@ def by_torch(make: Any, steps: int) -> torch.Tensor:
         (ebm.Langevin(0.3, temperature=0.0), lambda p: torch.optim.SGD(p, 0.3)),
         (ebm.Project(ebm.Adam(0.1), ebm.Box(-1e9, 1e9)), lambda p: torch.optim.Adam(p, 0.1)),
     ],
-    ids=repr,
+    ids=lambda part: repr(part) if isinstance(part, ebm.Solver) else "torch",
 )
 def test_against_torch(solver: ebm.Solver, make: Any):
     for steps in (1, 2, 9):
