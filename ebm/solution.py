@@ -245,14 +245,16 @@ def cat(solutions: list[Solution]) -> Solution:
         )
     if len({s.carry.best is None for s in solutions}) > 1:
         raise ValueError(
-            '`cat` joins solutions of one `keep=`; got some that keep the best point and some that keep the last. '
+            "`cat` joins solutions of one `keep=`; got some that keep the best point and some that keep the last. "
             "Settle all with the same `keep=`."
         )
     parts: dict[str, Any] = {name: rows.cat([getattr(s, name) for s in solutions]) for name in _PER_SAMPLE}
     uncounted: dict[str, int] = {}
     for solution in solutions:
         uncounted.update(solution.uncounted)
-    totals: dict[str, Any] = {name: sum(getattr(s, name) for s in solutions) for name in ("flops", "fixed_flops", "seconds")}
+    totals: dict[str, Any] = {
+        name: sum(getattr(s, name) for s in solutions) for name in ("flops", "fixed_flops", "seconds")
+    }
     return Solution(**parts, **totals, uncounted=uncounted, origin=first.origin)
 
 

@@ -20,7 +20,12 @@ def load(args: argparse.Namespace) -> Dataset:
 
 def main(argv: list[str] | None = None) -> None:
     """Train, compare, and draw."""
-    run("cifar_anytime", arguments("A small model that settles, against larger ones that do not.", "cifar_anytime"), argv, load)
+    run(
+        "cifar_anytime",
+        arguments("A small model that settles, against larger ones that do not.", "cifar_anytime"),
+        argv,
+        load,
+    )
 
 
 if __name__ == "__main__":

@@ -24,7 +24,12 @@ def load(args: argparse.Namespace) -> Dataset:
 
 def main(argv: list[str] | None = None) -> None:
     """Train, compare, and draw."""
-    run("mnist_anytime", arguments("A small model that settles, against larger ones that do not.", "mnist_anytime"), argv, load)
+    run(
+        "mnist_anytime",
+        arguments("A small model that settles, against larger ones that do not.", "mnist_anytime"),
+        argv,
+        load,
+    )
 
 
 if __name__ == "__main__":

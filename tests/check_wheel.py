@@ -19,7 +19,9 @@ def main() -> None:
     strays = sorted(name for name in shipped if not name.startswith(ours) and "__pycache__" not in name)
     assert not strays, f"the wheel ships {strays}"
     assert ebm.infer(ebm.ModernHopfield(torch.eye(3)), torch.eye(3)).converged.all()
-    print(f"equilibrate {ebm.__version__}: the wheel holds ebm and hebbian ({len(hebbian.__all__)} public names), typed")
+    print(
+        f"equilibrate {ebm.__version__}: the wheel holds ebm and hebbian ({len(hebbian.__all__)} public names), typed"
+    )
 
 
 if __name__ == "__main__":
