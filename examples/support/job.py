@@ -46,7 +46,10 @@ def run(
         if getattr(args, option) < 1:
             parser.error(f"--{option} must be at least 1; got {getattr(args, option)}")
     started = time.perf_counter()
-    data = load(args)
+    try:
+        data = load(args)
+    except (ImportError, OSError, ValueError) as error:
+        parser.error(str(error))
     print(data.summary())
     recipe = Recipe(epochs=1 if args.smoke else args.epochs)
     seeds = [0] if args.smoke else list(range(args.seeds))
@@ -121,4 +124,4 @@ def _show_calls(model: ebm.Objective, data: Dataset, curve: Curve) -> None:
     print(
         f"  images done: {spread}; mean steps {early.steps.double().mean():.2f} (right ones {easy:.2f}, wrong ones {hard:.2f})"
     )
-    print(f"  executed FLOPs: {early.flops:,} instead of {whole.flops:,}, {1 - early.flops / whole.flops:.0%} saved")
+    print(f"  executed FLOPs: {early.flops:,} instead of {whole.flops:,}, {round(100 * (1 - early.flops / whole.flops))} % saved")

@@ -51,7 +51,7 @@ def print_exits(curves: list[Curve]) -> None:
         mean = [statistics.mean(column) for column in zip(*c.accuracy, strict=True)]
         drop = 100 * (mean[c.trained] - min(mean[c.trained :]))
         print(
-            f"{c.name}: early exit at {c.exit.threshold:g} against {c.fewest} steps for all saves {c.exit.saved:.0%} of the FLOPs and loses "
+            f"{c.name}: early exit at {c.exit.threshold:g} against {c.fewest} steps for all saves {round(100 * c.exit.saved)} % of the FLOPs and loses "
             f"{c.exit.lost:.2f} points; up to {4 * c.trained} steps (training saw at most {c.trained}) lose at most {drop:.2f} points"
         )
 
@@ -62,7 +62,7 @@ def verdict(entries: list[Entry], curves: list[Curve]) -> str:
     fewer = [e for e in entries if e.steps is None and e.parameters > 2 * best.parameters]
     replaced = [e for e in fewer if best.mean >= e.mean - 0.003]
     better = [e for e in entries if e.steps is None and e.mean > best.mean + 0.003]
-    said = f"Settled for {best.steps:.0f} steps, the iterated model of {best.parameters:,} parameters reaches {100 * best.mean:.1f} %"
+    said = f"Settled for {best.steps:.0f} {'step' if best.steps == 1 else 'steps'}, the iterated model of {best.parameters:,} parameters reaches {100 * best.mean:.1f} %"
     if replaced:
         said += ": within 0.3 points of, or above, " + " and ".join(_described(e) for e in replaced)
     else:
