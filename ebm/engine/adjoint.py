@@ -105,7 +105,7 @@ class Truncated(Adjoint):
 
     The point before the tail is evaluated again with a graph: one evaluation more. Where a stop rule, a deadline or a
     FLOP budget decides how many steps a sample gets, the call first runs without a graph, and then the last steps of
-    each sample once more with one.
+    each sample once more with one. FLOP budgets hold the tail's work back; a deadline ends the first run, and the tail comes after it.
 
     Args:
         last: k >= 1 steps.

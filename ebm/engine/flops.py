@@ -73,6 +73,7 @@ def _attention(q: Tensor, k: Tensor, v: Tensor, *_: Any, **__: Any) -> int:
 _FORMULAS: dict[Any, _Formula] = {
     _aten.mm: _mm,
     _aten.addmm: _addmm,
+    _aten.addmm_: _addmm,
     _aten.bmm: _bmm,
     _aten.baddbmm: _baddbmm,
     _aten.mv: _mv,

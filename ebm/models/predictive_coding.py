@@ -120,7 +120,7 @@ class PredictiveCoding(Energy):
         """The clamped ends and what follows from them alone; one made earlier is returned as it is.
 
         So ``c = model.condition(x)`` may be made once and handed to `ebm.infer` and `local_gradients` in place of x, as long as
-        the weights do not change.
+        the weights do not change. For products in bfloat16 make it under `torch.autocast`.
         """
         if isinstance(x, Ends):
             return x
@@ -174,8 +174,7 @@ class PredictiveCoding(Energy):
                 force.append(-own)
                 continue
             back = _back(weighted[layer], c.synapses[layer].value)
-            back = pull(back, layers[layer], active[layer]) if layer else back
-            force.append(back - own)
+            force.append((pull(back, layers[layer], active[layer]) if layer else back) - own)
         return Point(z, energy, tuple(force))
 
     def readout(self, z: Any, c: Ends) -> Any:
