@@ -69,7 +69,7 @@ class Call:
             options.solver or model.default_solver() or (Picard() if isinstance(model, Update) else AdaptiveDescent())
         )
         self.stop = options.stop if options.stop is not None else model.default_stop()
-        door.check_fit(self.solver, self.stop, model)
+        door.check_fit(self.solver, self.stop, model, options.compile)
         self.origin = Origin(identity(model, owned), describe(self.solver), describe(self.stop))
         if options.resume is not None:
             door.check_resume(options.resume, self.origin, self.batch)

@@ -150,8 +150,8 @@ def check_options(options: dict[str, tuple[Any, type | tuple[type, ...], str]]) 
             raise TypeError(f"`{name}=` got {value!r} ({type(value).__name__}). {advice}")
 
 
-def check_fit(solver: Solver, stop: Any, model: Objective) -> None:
-    """The objective provides what the solver and the stop rule need."""
+def check_fit(solver: Solver, stop: Any, model: Objective, compiled: bool) -> None:
+    """The objective provides what the solver and the stop rule need, and the step can be compiled where it should be."""
     for role, part in (("solver", solver), ("stop rule", stop)):
         missing = sorted(part.needs - model.provides) if part is not None else []
         if missing:
@@ -160,6 +160,11 @@ def check_fit(solver: Solver, stop: Any, model: Objective) -> None:
                 f"The {role} {type(part).__name__} needs {', '.join(missing)}; {type(model).__name__} provides {able}. "
                 f"Choose another {role}, or give the model what is missing."
             )
+    if compiled and "conditional" in solver.needs:
+        raise ValueError(
+            f"`compile=True` writes out one conditional for every unit of {type(solver).__name__}, which takes longer than it can save. "
+            "Leave `compile` out."
+        )
 
 
 def check_resume(resume: Any, origin: Any, batch: int) -> None:

@@ -327,3 +327,8 @@ def test_a_saved_solution_of_another_model_is_refused_too(tmp_path: Path):
         solver=ebm.Descent(0.1),
         resume=ebm.Solution.load(tmp_path / "s.pt"),
     )
+
+
+def test_a_sweep_over_units_is_not_compiled():
+    with pytest.raises(ValueError, match=r"one conditional for every unit of Asynchronous.* Leave `compile` out"):
+        ebm.infer(ebm.Hopfield.store(torch.ones(1, 4)), torch.ones(2, 4), steps=1, compile=True)
