@@ -304,8 +304,9 @@ def _product(below: Tensor, synapses: Synapses) -> Tensor:
 def _missed(above: Tensor, below: Tensor, synapses: Synapses) -> Tensor:
     """The layer less its prediction. Writes only into the tensor it has just made."""
     rest = above - synapses.bias
-    if synapses.weight.dtype == below.dtype:
+    if synapses.weight.dtype == below.dtype and not torch.compiler.is_compiling():
         return rest.addmm_(below, synapses.transposed, alpha=-1)
+    # a compiler fuses the difference with what follows, where it would copy `rest` for a product that adds
     return rest - (below.to(synapses.weight.dtype) @ synapses.transposed).to(rest.dtype)
 
 

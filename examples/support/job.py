@@ -124,4 +124,6 @@ def _show_calls(model: ebm.Objective, data: Dataset, curve: Curve) -> None:
     print(
         f"  images done: {spread}; mean steps {early.steps.double().mean():.2f} (right ones {easy:.2f}, wrong ones {hard:.2f})"
     )
-    print(f"  executed FLOPs: {early.flops:,} instead of {whole.flops:,}, {round(100 * (1 - early.flops / whole.flops))} % saved")
+    print(
+        f"  executed FLOPs: {early.flops:,} instead of {whole.flops:,}, {round(100 * (1 - early.flops / whole.flops))} % saved"
+    )
