@@ -6,7 +6,6 @@ Run with ``python benchmarks/engine.py``; ``--json FILE`` writes the figures wit
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 import ebm
 from ebm.noise import Draw
 from ebm.objective import Point
-from measuring import interleaved, median_ms, ratio, show, write
+from measuring import bare_loop, interleaved, median_ms, ratio, show, write
 
 
 class Chain(ebm.Energy):
@@ -50,26 +49,6 @@ class Waiting(ebm.Update):
 
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
         return (z @ self.basis) @ self.basis.T * c[:, :1]
-
-
-def bare_loop(model: ebm.Objective, x: Any, solver: ebm.Solver, steps: int) -> Callable[[], Any]:
-    """The same solver in a plain loop, with nothing around it."""
-
-    @torch.no_grad()
-    def run() -> Any:
-        c = model.condition(x)
-        draw: Any = None
-        point = model.point(model.init_latent(c, draw), c)
-        memory = solver.init(point)
-
-        def field(z: Any) -> Point:
-            return model.point(z, c)
-
-        for _ in range(steps):
-            point, memory, _ = solver.step(field, point, memory, draw)  # pyright: ignore[reportArgumentType]
-        return point
-
-    return run
 
 
 def overhead(batches: list[int], width: int, steps: int, repeats: int) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 import ebm
+from ebm.objective import Point
 
 
 def interleaved(calls: Mapping[str, Callable[[], Any]], repeats: int, warmup: int = 3) -> dict[str, list[float]]:
@@ -33,6 +34,26 @@ def interleaved(calls: Mapping[str, Callable[[], Any]], repeats: int, warmup: in
             if turn >= warmup:
                 times[name].append(time.perf_counter() - start)
     return times
+
+
+def bare_loop(model: ebm.Objective, x: Any, solver: ebm.Solver, steps: int) -> Callable[[], Any]:
+    """The same solver in a plain loop, with nothing around it."""
+
+    @torch.no_grad()
+    def run() -> Any:
+        c = model.condition(x)
+        draw: Any = None
+        point = model.point(model.init_latent(c, draw), c)
+        memory = solver.init(point)
+
+        def field(z: Any) -> Point:
+            return model.point(z, c)
+
+        for _ in range(steps):
+            point, memory, _ = solver.step(field, point, memory, draw)  # pyright: ignore[reportArgumentType]
+        return point
+
+    return run
 
 
 def median_ms(times: Sequence[float]) -> float:

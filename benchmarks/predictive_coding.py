@@ -20,8 +20,7 @@ from typing import Any
 import torch
 
 import ebm
-from ebm.objective import Point
-from measuring import median_ms, ratio, show, write
+from measuring import bare_loop, median_ms, ratio, show, write
 from peers import process
 
 BATCH, STEPS, SIZES, RATE, LEARNING_RATE = 128, 20, (784, 256, 256, 10), 0.1, 1e-3
@@ -49,26 +48,6 @@ def products(model: ebm.PredictiveCoding) -> Timed:
         for _ in range(STEPS):
             for left, right in pairs:
                 torch.mm(left, right)
-
-    return run
-
-
-def bare_loop(model: ebm.PredictiveCoding, x: Any, solver: ebm.Solver) -> Timed:
-    """The same model and solver in a plain loop, with nothing around it."""
-
-    @torch.no_grad()
-    def run() -> Any:
-        c = model.condition(x)
-        draw: Any = None
-        point = model.point(model.init_latent(c, draw), c)
-        memory = solver.init(point)
-
-        def field(z: Any) -> Point:
-            return model.point(z, c)
-
-        for _ in range(STEPS):
-            point, memory, _ = solver.step(field, point, memory, draw)  # pyright: ignore[reportArgumentType]
-        return point
 
     return run
 
@@ -104,9 +83,9 @@ def own_calls(
 
     inferences: dict[str, Timed] = {
         PRODUCTS: products(model),
-        BARE: bare_loop(model, x, solver),
+        BARE: bare_loop(model, x, solver, STEPS),
         'infer, keep="last"': lambda: settle(model, False, None)(x),
-        "infer, defaults": lambda: ebm.infer(model, x, steps=STEPS, solver=solver),
+        "infer, keep by default": lambda: ebm.infer(model, x, steps=STEPS, solver=solver),
         "infer, compiled": lambda: settle(model, True, None)(x),
         "infer, bfloat16": lambda: settle(model, False, low)(x),
         "infer, compiled, bfloat16": lambda: settle(model, True, low)(x),
@@ -182,6 +161,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--smoke", action="store_true", help="a few seconds, figures mean nothing")
     args = parser.parse_args(argv)
     rounds, inner = (2, 1) if args.smoke else (args.repeats, 5)
+    if hasattr(os, "sched_setaffinity"):  # XLA takes as many threads as it may use processors; the peers inherit this
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.threads])
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
 
