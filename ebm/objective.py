@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from ebm.engine.stop import Stop
     from ebm.solvers.base import Solver
 
-__all__ = ["Energy", "Objective", "Point", "Update"]
+__all__ = ["Energy", "Objective", "Point", "Product", "Update", "variable"]
+
+Product = Callable[[Any], Any]
+"""A linear map of row trees shaped like the latent, each sample by itself."""
 
 
 class Point(NamedTuple):
@@ -189,7 +192,7 @@ def slope(energy: Callable[[Any], Tensor], z: Any) -> tuple[Any, Tensor]:
         return gradient, each
     keep_graph = torch.is_grad_enabled()
     with torch.enable_grad():
-        latent = rows.map_rows(lambda leaf: _variable(leaf, keep_graph), z)
+        latent = rows.map_rows(lambda leaf: variable(leaf, keep_graph), z)
         inputs = list(rows.leaves(latent))
         each = energy(latent)
         slopes = iter(torch.autograd.grad(each.sum(), inputs, create_graph=keep_graph, materialize_grads=True))
@@ -197,7 +200,7 @@ def slope(energy: Callable[[Any], Tensor], z: Any) -> tuple[Any, Tensor]:
     return gradient, (each if keep_graph else each.detach())
 
 
-def _variable(leaf: Tensor, keep_graph: bool) -> Tensor:
+def variable(leaf: Tensor, keep_graph: bool) -> Tensor:
     """``leaf`` as something to differentiate in; with its own graph where that is kept."""
     if keep_graph and leaf.requires_grad:
         return leaf

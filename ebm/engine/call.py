@@ -16,7 +16,7 @@ from ebm.engine.adjoint import Adjoint, Stage
 from ebm.engine.budget import Budget, CallLimits
 from ebm.engine.carry import Starter, describe, identity, owned_tensors
 from ebm.engine.compiled import CompiledStep, compiled_step
-from ebm.engine.field import Meter
+from ebm.engine.field import Meter, learn_prices
 from ebm.engine.loop import Problem, Settling, iterate, one_step
 from ebm.engine.stop import Stop
 from ebm.engine.watch import Progress, Trace
@@ -254,19 +254,16 @@ class Call:
     def _learn_prices(self) -> None:
         """Everything the call may ask for is priced before the first step; a model new to a resumed state has no price yet."""
         z, meter = self._first.point.z, self._meter
+        learn_prices(meter, self.model, self.solver.most(z), z, self._c)
         with torch.no_grad():
-            meter.learn("point", self.model.point, z, self._c)
             meter.learn("readout", self.model.readout, z, self._c)
-            if self.solver.conditionals(z):
-                unit = torch.zeros(self.batch, dtype=torch.int64, device=self._device)
-                meter.learn("conditional", lambda z, c: self.model.conditional(z, c, unit), z, self._c)  # pyright: ignore
 
     def _check_flops_end(self, limits: CallLimits) -> None:
         """A FLOP budget ends a call only if a step costs FLOPs."""
         if limits.flops is None:
             return
         point = self._first.point
-        free = not self._meter.price("point", point.z) and not self.solver.conditionals(point.z)
+        free = not self.problem.most(point.z, self.graph)
         if free and limits.flops > 0 and self._steps is None and limits.seconds is None and limits.shared_steps is None:
             raise ValueError(
                 f"`flops=` alone would never end this call: an evaluation of {type(self.model).__name__} has no operation with a FLOP "
@@ -340,7 +337,4 @@ class _Runner:
     def _flops_of(self, carry: Carry, steps: int) -> int:
         """The most that so many differentiated steps of the whole batch execute, their first point included."""
         call, z = self._call, carry.point.z
-        point, conditional = (call._meter.price(kind, z) for kind in ("point", "conditional"))
-        look = call._meter.price("readout", z) if call.stop is not None and call.stop.reads else 0
-        each = call.solver.most_evals(True) * point + call.solver.conditionals(z) * conditional + look
-        return call.batch * (point + steps * each)
+        return call.batch * (call._meter.price("point", z) + steps * call.problem.most(z, True))

@@ -2,35 +2,130 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
+import torch
 from torch import Tensor
 
 from ebm import rows
 from ebm.engine.flops import FlopCounter
-from ebm.objective import Objective, Point
+from ebm.objective import Objective, Point, Product, variable
 
-__all__ = ["CountedField", "Meter"]
+__all__ = ["CountedField", "Meter", "evaluate", "learn_prices", "pullback"]
 
 
 class CountedField:
-    """The field of one step: evaluates the objective, in the latent's dtype, and counts the questions."""
+    """The field of one step: evaluates the objective, in the latent's dtype, and counts the questions.
 
-    def __init__(self, objective: Objective, c: Any) -> None:
+    Attributes:
+        asked: how many questions of each kind were asked; a number for all samples, or one a sample (B,).
+    """
+
+    def __init__(self, objective: Any, c: Any, batch: int) -> None:
         self._objective = objective
         self._c = c
-        self.evals = 0
-        self.conditionals = 0
+        self._batch = batch
+        self.asked: dict[str, int | Tensor] = {"point": 0}
 
-    def __call__(self, z: Any) -> Point:
-        self.evals += 1
-        return evaluate(self._objective, z, self._c)
+    def _count(self, kind: str, times: int | Tensor = 1) -> None:
+        self.asked[kind] = self.asked.get(kind, 0) + times
+
+    def __call__(self, z: Any, samples: Tensor | None = None) -> Point:
+        if samples is None:
+            self._count("point")
+            return evaluate(self._objective, z, self._c)
+        none = torch.zeros(self._batch, dtype=torch.int64, device=samples.device)
+        self._count("point", none.index_add(0, samples, torch.ones_like(samples)))
+        return evaluate(self._objective, z, rows.take(self._c, samples))
 
     def conditional(self, z: Any, block: Tensor) -> Tensor:
-        self.conditionals += 1
-        return self._objective.conditional(z, self._c, block)  # pyright: ignore[reportCallIssue]
+        self._count("conditional")
+        return self._objective.conditional(z, self._c, block)
+
+    def curvature(self, z: Any) -> Product:
+        self._count("point")
+        return self._counted("curvature", curvature(self._objective, z, self._c))
+
+    def gauss_newton(self, z: Any) -> Product:
+        return self._counted("gauss_newton", gauss_newton(self._objective, z, self._c))
+
+    def _counted(self, kind: str, product: Product) -> Product:
+        def asked(direction: Any) -> Any:
+            self._count(kind)
+            return product(direction)
+
+        return asked
+
+    def prox(self, z: Any, size: float | Tensor) -> Any:
+        self._count("prox")
+        return self._objective.prox(z, size, self._c)
+
+    def resolvent(self, z: Any, size: float) -> Any:
+        self._count("resolvent")
+        return self._objective.resolvent(z, size, self._c)
+
+
+def curvature(objective: Objective, z: Any, c: Any) -> Product:
+    """Products with the Hessian of the energy at ``z``: the pullback of the force, whose Jacobian is symmetric."""
+    product = pullback(objective, z, c)
+    return lambda direction: product(rows.map_rows(torch.neg, direction))
+
+
+def pullback(objective: Objective, z: Any, c: Any) -> Product:
+    r"""The map :math:`v \mapsto v^T \partial F / \partial z` at ``z``; differentiable where the grad mode asks for it."""
+    if torch.compiler.is_compiling():
+        pull = torch.func.vjp(lambda latent: objective.point(latent, c).force, z)[1]
+        return lambda direction: pull(direction)[0]
+    keep = torch.is_grad_enabled()
+    with torch.enable_grad():
+        latent = rows.map_rows(lambda leaf: variable(leaf, keep), z)
+        force = evaluate(objective, latent, c).force
+    inputs, outputs = list(rows.leaves(latent)), list(rows.leaves(force))
+    moved = [leaf.requires_grad for leaf in outputs]
+
+    def product(direction: Any) -> Any:
+        along = [v for v, does in zip(rows.leaves(direction), moved, strict=True) if does]
+        found = [torch.zeros_like(leaf) for leaf in inputs]
+        if along:
+            ends = [leaf for leaf, does in zip(outputs, moved, strict=True) if does]
+            found = torch.autograd.grad(
+                ends, inputs, along, retain_graph=True, create_graph=keep, allow_unused=True, materialize_grads=True
+            )
+        slopes = iter(found)
+        return rows.map_rows(lambda _: next(slopes), latent)
+
+    return product
+
+
+def gauss_newton(objective: Any, z: Any, c: Any) -> Product:
+    r"""Products with :math:`J^T J`, J the Jacobian of the objective's residuals at ``z``."""
+
+    def residuals(latent: Any) -> Tensor:
+        return objective.residuals(latent, c)
+
+    pull = torch.func.vjp(residuals, z)[1]
+    return lambda direction: pull(torch.func.jvp(residuals, (z,), (direction,))[1])[0]
+
+
+def learn_prices(meter: Meter, objective: Any, kinds: Iterable[str], z: Any, c: Any) -> None:
+    """Price each kind of question at a latent, ahead of the first step."""
+    one = torch.ones(rows.count(z), dtype=rows.first_leaf(z).dtype, device=rows.first_leaf(z).device)
+    ask: dict[str, Callable[[], Callable[[Any], Any]]] = {
+        "point": lambda: lambda latent: objective.point(latent, c),
+        "conditional": lambda: (
+            lambda latent: objective.conditional(latent, c, torch.zeros_like(one, dtype=torch.int64))
+        ),
+        "curvature": lambda: curvature(objective, z, c),
+        "gauss_newton": lambda: gauss_newton(objective, z, c),
+        "prox": lambda: lambda latent: objective.prox(latent, one, c),
+        "resolvent": lambda: lambda latent: objective.resolvent(latent, 1.0, c),
+    }
+    with torch.no_grad():
+        for kind in kinds:
+            if not meter.knows(kind, z):
+                meter.learn(kind, ask[kind](), z)
 
 
 def evaluate(objective: Objective, z: Any, c: Any) -> Point:
@@ -72,9 +167,13 @@ class Meter:
         """From now on work is priced for conditions shaped like ``c``."""
         self._setting = _shapes(c)
 
+    def knows(self, kind: str, tree: Any) -> bool:
+        """Whether a price is known."""
+        return self._key(kind, tree) in self._known
+
     def learn(self, kind: str, fn: Callable[..., Any], tree: Any, *rest: Any) -> None:
         """Price ``fn(tree, *rest)`` ahead of its first run; nothing happens if the price is known."""
-        if self._key(kind, tree) not in self._known:
+        if not self.knows(kind, tree):
             self.run(kind, fn, tree, *rest)
 
     def run(self, kind: str, fn: Callable[..., Any], tree: Any, *rest: Any) -> Any:

@@ -27,22 +27,21 @@ __all__ = ["Limits", "Outcome", "Problem", "Settling", "iterate", "one_step"]
 
 
 class Outcome(NamedTuple):
-    """A step, a number that is finite only if the new point is, and how many questions were asked."""
+    """A step, a number that is finite only if the new point is, and how many questions of each kind were asked."""
 
     step: Step
     probe: Tensor
-    evals: int
-    conditionals: int
+    asked: dict[str, int | Tensor]
 
 
 def one_step(objective: Objective, solver: Solver, point: Point, memory: Any, c: Any, keys: Any, steps: Any) -> Outcome:
     """One step of every row; the whole of what ``compile=True`` compiles."""
-    field = CountedField(objective, c)
+    field = CountedField(objective, c, rows.first_leaf(point.z).shape[0])
     draw: Any = None if keys is None else Draw(keys, steps)
     step = solver.step(field, point, memory, draw)
     z, energy, force = step.point
     probe = rows.probe(z, force)
-    return Outcome(step, probe if energy is None else probe + energy.sum(), field.evals, field.conditionals)
+    return Outcome(step, probe if energy is None else probe + energy.sum(), field.asked)
 
 
 @dataclass(frozen=True)
@@ -67,6 +66,15 @@ class Problem:
             lambda: self.solver.residual(self.objective, point, c).detach(),
             lambda: self.meter.run("readout", self.objective.readout, point.z, c),
         )
+
+    def most(self, z: Any, differentiated: bool) -> int:
+        """The most FLOPs that one step of one sample may execute, the stop rule's look included."""
+        kinds = self.solver.most(z, differentiated).items()
+        return sum(times * self.meter.price(kind, z) for kind, times in kinds) + self.looking(z)
+
+    def looking(self, z: Any) -> int:
+        """FLOPs a sample of a stop rule's look at the answer."""
+        return self.meter.price("readout", z) if self.stop is not None and self.stop.reads else 0
 
     def rank(self, point: Point, c: Any) -> Tensor:
         """What best-so-far is judged by: the energy, or the residual where there is none; lower is better."""
@@ -94,8 +102,8 @@ class Block(NamedTuple):
     active: Tensor | None  # bool, which of them still run; None: all
     running: int
     taken: int = 0
-    asked: int = 0
-    spent: int = 0
+    asked: int | Tensor = 0
+    spent: int | Tensor = 0
 
     @property
     def size(self) -> int:
@@ -121,8 +129,7 @@ class Settling:
         self.sample_steps = 0
         self._home = carry
         self._eval_price = problem.meter.price("point", carry.point.z)
-        looks = problem.stop is not None and problem.stop.reads
-        self._look_price = problem.meter.price("readout", carry.point.z) if looks else 0
+        self._look_price = problem.looking(carry.point.z)
         self.block = self._opened(carry)
 
     @property
@@ -136,11 +143,8 @@ class Settling:
 
     def next_flops(self) -> int:
         """The most that the next step may execute."""
-        block, solver, meter = self._packed(), self.problem.solver, self.problem.meter
-        z = block.carry.point.z
-        each = solver.most_evals(self.graph) * self._eval_price + self._look_price
-        each += solver.conditionals(z) * meter.price("conditional", z)
-        return each * block.size
+        block = self._packed()
+        return self.problem.most(block.carry.point.z, self.graph) * block.size
 
     def end(self, status: Status, which: Tensor | None = None) -> None:
         """Close running samples: all of them, or those of the block where ``which`` is true."""
@@ -212,11 +216,13 @@ class Settling:
 
     def _charged(self, block: Block, outcome: Outcome) -> Block:
         """The block with the work of a step on its account."""
-        each = outcome.evals * self._eval_price + self._look_price
-        if outcome.conditionals:
-            each += outcome.conditionals * self.problem.meter.price("conditional", block.carry.point.z)
-        self.executed += each * block.size
-        return block._replace(asked=block.asked + outcome.evals, spent=block.spent + each)
+        evals = outcome.asked["point"]
+        each = evals * self._eval_price + self._look_price
+        if len(outcome.asked) > 1:
+            z, price = block.carry.point.z, self.problem.meter.price
+            each += sum(times * price(kind, z) for kind, times in outcome.asked.items() if kind != "point")
+        self.executed += int(each.sum()) if isinstance(each, Tensor) else each * block.size
+        return block._replace(asked=block.asked + evals, spent=block.spent + each)
 
     def _opened(self, carry: Carry) -> Block:
         """The block a carry stands for: what was computed together, and what runs."""
@@ -271,7 +277,7 @@ def _active(block: Block) -> Tensor:
 
 def _settle_up(block: Block) -> Block:
     """The block with its integer counts moved into the carry, on the account of the samples that run."""
-    if not (block.taken or block.asked or block.spent):
+    if not block.taken and isinstance(block.asked, int) and not (block.asked or block.spent):
         return block
     carry, runs = block.carry, 1 if block.active is None else block.active.to(torch.int64)
     carry = carry._replace(

@@ -58,9 +58,9 @@ class AdaptiveDescent(Solver):
         """The next trial step size, (B,)."""
         return torch.full_like(_energy(point), self.first)
 
-    def most_evals(self, differentiated: bool = False) -> int:
-        """One, and one more where a trial that is not finite must not reach a graph."""
-        return 2 if differentiated else 1
+    def most(self, z: Any, differentiated: bool = False) -> dict[str, int]:
+        """One evaluation, and one more where a trial that is not finite must not reach a graph."""
+        return {"point": 2 if differentiated else 1}
 
     def step(self, field: Field, point: Point, memory: Any, draw: Draw) -> Step:
         """One trial."""

@@ -72,9 +72,9 @@ class Anderson(Solver):
         """An energy, where that is the safeguard."""
         return frozenset({"energy"}) if self.safeguard == "energy" else frozenset()
 
-    def most_evals(self, differentiated: bool = False) -> int:
-        """One, and one more where a proposal that is not finite must not reach a graph."""
-        return 2 if differentiated else 1
+    def most(self, z: Any, differentiated: bool = False) -> dict[str, int]:
+        """One evaluation, and one more where a proposal that is not finite must not reach a graph."""
+        return {"point": 2 if differentiated else 1}
 
     def init(self, point: Point) -> Any:
         """The past latents and forces, newest last, and how much of the window they and the running point fill (B,)."""

@@ -50,9 +50,9 @@ class Asynchronous(Solver):
         """A random order is drawn from the sample's key."""
         return self.order == "random"
 
-    def conditionals(self, z: Any) -> int:
-        """One a unit."""
-        return rows.flatten(z).shape[1]
+    def most(self, z: Any, differentiated: bool = False) -> dict[str, int]:
+        """One evaluation, and a conditional a unit."""
+        return {"point": 1, "conditional": rows.flatten(z).shape[1]}
 
     def init(self, point: Point) -> Any:
         """Nothing to remember."""

@@ -8,21 +8,72 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 from torch import Tensor
 
 from ebm.noise import Draw
-from ebm.objective import Objective, Point
+from ebm.objective import Objective, Point, Product
 
-__all__ = ["Field", "Info", "Solver", "Step"]
+__all__ = ["Field", "Info", "Solver", "Step", "View"]
 
 
 class Field(Protocol):
-    """All a solver may ask of the outside world; the engine counts the calls."""
+    """All a solver may ask of the outside world; the engine counts the calls.
 
-    def __call__(self, z: Any) -> Point:
-        """The point at a latent: one evaluation."""
+    What goes beyond a point needs a capability, named in brackets, that the solver declares in ``needs``.
+    """
+
+    def __call__(self, z: Any, samples: Tensor | None = None) -> Point:
+        """The point at a latent: one evaluation a row.
+
+        ``samples`` (int64, one a row of ``z``) says whose latent each row is, where a sample has several or none.
+        """
         ...
 
     def conditional(self, z: Any, block: Tensor) -> Tensor:
-        """The values the units ``block`` want, given all others; for objectives with discrete latents."""
+        """The values the units ``block`` want, given all others, for discrete latents [conditional]."""
         ...
+
+    def curvature(self, z: Any) -> Product:
+        """The product of a direction with the Hessian of the energy at ``z`` [gradient]; one evaluation, then the products."""
+        ...
+
+    def gauss_newton(self, z: Any) -> Product:
+        r"""The product of a direction with :math:`J^T J`, J the Jacobian of the residuals at ``z`` [residuals]."""
+        ...
+
+    def prox(self, z: Any, size: float | Tensor) -> Any:
+        """The proximal map of the energy's simple term, with a step size for all or one a sample (B,) [prox]."""
+        ...
+
+    def resolvent(self, z: Any, size: float) -> Any:
+        """The resolvent of the linear part of a monotone update [resolvent]."""
+        ...
+
+
+class View:
+    """A field seen through something: hands every question on; a subclass changes some.
+
+    Args:
+        field: the field behind.
+    """
+
+    def __init__(self, field: Field) -> None:
+        self.field = field
+
+    def __call__(self, z: Any, samples: Tensor | None = None) -> Point:
+        return self.field(z, samples)
+
+    def conditional(self, z: Any, block: Tensor) -> Tensor:
+        return self.field.conditional(z, block)
+
+    def curvature(self, z: Any) -> Product:
+        return self.field.curvature(z)
+
+    def gauss_newton(self, z: Any) -> Product:
+        return self.field.gauss_newton(z)
+
+    def prox(self, z: Any, size: float | Tensor) -> Any:
+        return self.field.prox(z, size)
+
+    def resolvent(self, z: Any, size: float) -> Any:
+        return self.field.resolvent(z, size)
 
 
 class Info(NamedTuple):
@@ -73,13 +124,12 @@ class Solver(ABC):
         """Where this solver may start, given where the call wants to: the same latent, but for constraints."""
         return z
 
-    def most_evals(self, differentiated: bool = False) -> int:
-        """The most evaluations that one step may ask for; a FLOP budget is planned with it."""
-        return 1
+    def most(self, z: Any, differentiated: bool = False) -> dict[str, int]:
+        """The most questions of each kind that one step may ask for a sample; a FLOP budget is planned with it.
 
-    def conditionals(self, z: Any) -> int:
-        """How many conditionals of one unit a step asks for; zero for all but discrete solvers."""
-        return 0
+        ``"point"`` is an evaluation; the other kinds are the methods of `Field`.
+        """
+        return {"point": 1}
 
     def residual(self, objective: Objective, point: Point, c: Any) -> Tensor:
         """How far from rest a point is under this solver, (B,); the objective's own, but for constraints."""
@@ -94,11 +144,8 @@ class Wrapper(Solver):
     def init(self, point: Point) -> Any:
         return self.inner.init(point)
 
-    def most_evals(self, differentiated: bool = False) -> int:
-        return self.inner.most_evals(differentiated)
-
-    def conditionals(self, z: Any) -> int:
-        return self.inner.conditionals(z)
+    def most(self, z: Any, differentiated: bool = False) -> dict[str, int]:
+        return self.inner.most(z, differentiated)
 
     def residual(self, objective: Objective, point: Point, c: Any) -> Tensor:
         return self.inner.residual(objective, point, c)

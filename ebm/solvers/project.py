@@ -12,7 +12,7 @@ from torch import Tensor
 from ebm import rows
 from ebm.noise import Draw
 from ebm.objective import Objective, Point
-from ebm.solvers.base import Field, Solver, Step, Wrapper
+from ebm.solvers.base import Field, Solver, Step, View, Wrapper
 
 __all__ = ["Box", "Project", "Sphere"]
 
@@ -128,15 +128,12 @@ class Project(Wrapper):
         return rows.rms(rows.map_rows(torch.sub, target, point.z))
 
 
-class _Projected:
+class _Projected(View):
     """A field that sees only latents of the set."""
 
     def __init__(self, field: Field, onto: Callable[[Any], Any]) -> None:
-        self._field = field
+        super().__init__(field)
         self._onto = onto
 
-    def __call__(self, z: Any) -> Point:
-        return self._field(self._onto(z))
-
-    def conditional(self, z: Any, block: Tensor) -> Tensor:
-        return self._field.conditional(z, block)
+    def __call__(self, z: Any, samples: Tensor | None = None) -> Point:
+        return self.field(self._onto(z), samples)

@@ -72,7 +72,7 @@ def steps_are_exact(case: Case) -> None:
 
 def _most_evals(case: Case, found: Solution) -> int:
     solver = case.solver or case.model.default_solver()
-    return 1 if solver is None else solver.most_evals()
+    return 1 if solver is None else solver.most(found.z).get("point", 0)
 
 
 def seconds_are_soft(case: Case) -> None:

@@ -70,6 +70,18 @@ class _Failing(Objective):
         inner: Any = self.inner
         return inner.conditional(z, c["x"], block)
 
+    def residuals(self, z: Any, c: Any) -> Tensor:
+        inner: Any = self.inner
+        return inner.residuals(z, c["x"])
+
+    def prox(self, z: Any, size: float | Tensor, c: Any) -> Any:
+        inner: Any = self.inner
+        return inner.prox(z, size, c["x"])
+
+    def resolvent(self, z: Any, size: float, c: Any) -> Any:
+        inner: Any = self.inner
+        return inner.resolvent(z, size, c["x"])
+
     def readout(self, z: Any, c: Any) -> Any:
         return self.inner.readout(z, c["x"])
 

@@ -39,7 +39,7 @@ def check_solver(solver: Solver, model: Objective | None = None, x: Any = None, 
 
     It must be a frozen dataclass; ``init`` and ``step`` may write nothing in place, and must return memories whose every leaf
     has one row a sample and keeps its shape; every row must move; a row must move alone as it does in company; a step may
-    ask no more than ``most_evals`` and ``conditionals`` say, and draw noise only if ``noisy``.
+    ask no more than ``most`` says, and draw noise only if ``noisy``.
 
     Args:
         solver: the solver.
@@ -129,19 +129,17 @@ def _all(step: Step) -> Any:
 
 
 def _one(solver: Solver, model: Objective, c: Any, point: Any, memory: Any, keys: Tensor, step: int) -> Step:
-    field = CountedField(model, c)
+    field = CountedField(model, c, len(keys))
     draw: Any = Draw(keys, torch.full_like(keys, step)) if solver.noisy else None
     outcome = solver.step(field, point, memory, draw)
     name = type(solver).__name__
-    check(
-        0 < field.evals <= solver.most_evals(),
-        f"A step of {name} asked for {field.evals} evaluations; `most_evals` says at most {solver.most_evals()}. A FLOP budget is planned with it.",
-    )
-    allowed = solver.conditionals(point.z)
-    check(
-        field.conditionals <= allowed,
-        f"A step of {name} asked for {field.conditionals} conditionals; `conditionals` says {allowed}.",
-    )
+    most = solver.most(point.z)
+    for kind, times in field.asked.items():
+        asked, allowed = int(torch.as_tensor(times).max()), most.get(kind, 0)
+        check(
+            asked <= allowed,
+            f"A step of {name} asked for {asked} of `{kind}`; `most` says {allowed}. A FLOP budget is planned with it.",
+        )
     return outcome
 
 

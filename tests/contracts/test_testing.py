@@ -189,7 +189,7 @@ FAULTY = [
     (Counting(), "gives another outcome when asked again|changed its own settings"),
     (PerBatch(), "nothing per batch sits in a memory"),
     (Mixing(), "mixes samples"),
-    (Greedy(), "asked for 2 evaluations; `most_evals` says at most 1"),
+    (Greedy(), "asked for 2 of `point`; `most` says 1"),
     (Lazy(), "mixes samples|did not move samples"),
     (Global(), "draws from the global generator"),
     (Thawed(), "must be a frozen dataclass"),
