@@ -10,7 +10,7 @@ import ebm  # noqa: E402
 
 project = "equilibrate"
 author = "The equilibrate developers"
-copyright = "The equilibrate developers"  # noqa: A001
+copyright = "The equilibrate developers"
 release = version = ebm.__version__
 
 extensions = [

@@ -37,6 +37,34 @@ class Fault(NamedTuple):
 
 FAULTS = [
     Fault(
+        "a stride that went wrong is kept",
+        LOOP,
+        "        if stalled or not math.isfinite(probe):\n            return False\n",
+        "",
+        f"{T}strides.py",
+    ),
+    Fault(
+        "a stride looks at its end alone",
+        LOOP,
+        "if taken + 1 == count or not solver.additive:",
+        "if taken + 1 == count:",
+        f"{T}strides.py",
+    ),
+    Fault(
+        "a stride draws the noise of its first step",
+        LOOP,
+        "Draw(keys, steps + taken)",
+        "Draw(keys, steps)",
+        f"{T}strides.py",
+    ),
+    Fault(
+        "a stride goes past a limit",
+        BUDGET,
+        "return self._horizon - settling.taken",
+        "return 10",
+        f"{T}strides.py",
+    ),
+    Fault(
         "a failed sample is not masked",
         LOOP,
         'moved = active & rows.finite(tuple(changes["point"]))',

@@ -147,6 +147,12 @@ class CallLimits:
         self._begun = self._now()
         return not self._late(self._begun)
 
+    def room(self, settling: Settling) -> int:
+        """How many steps are sure to be granted: up to the first target, where steps are the only limit."""
+        if self._horizon is None or not (self.seconds is self.flops is self.shared_steps is None):
+            return 1
+        return self._horizon - settling.taken
+
     def close(self, settling: Settling) -> None:
         """End the samples that a resource has run out for."""
         if self.seconds is not None and self._late(self._lap(settling)):

@@ -17,7 +17,7 @@ from ebm.engine.budget import Budget, CallLimits
 from ebm.engine.carry import Starter, describe, identity, owned_tensors
 from ebm.engine.compiled import CompiledStep, compiled_step
 from ebm.engine.field import Meter, learn_prices
-from ebm.engine.loop import Problem, Settling, iterate, one_step
+from ebm.engine.loop import Problem, Settling, iterate, walk
 from ebm.engine.stop import Stop
 from ebm.engine.watch import Progress, Trace
 from ebm.objective import Objective, Update
@@ -26,6 +26,8 @@ from ebm.solvers import AdaptiveDescent, Picard
 from ebm.solvers.base import Solver
 
 __all__ = ["Call", "Options"]
+
+_STRIDE = 10  # steps between looks at an uncompiled call that nobody watches
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Options:
     resume: Solution | None
     keep: str | None
     compact: bool | str
-    compile: bool
+    compile: bool | int
     precision: torch.dtype | None
     record: Iterable[str] | None
     callback: Callable[[Solution], bool | None] | None
@@ -87,6 +89,7 @@ class Call:
         self._trace = Trace(options.record, model)
         self._meter = Meter(model, self.origin.model)
         self._fixed = 0
+        self._streamed = False
 
     def run(self) -> Solution:
         """All stages; the last one's solution."""
@@ -101,6 +104,7 @@ class Call:
 
     def solutions(self) -> Iterator[Solution]:
         """The solution at every stage."""
+        self._streamed = True
         for item in self._watched(always=True):
             assert item is not None
             yield item
@@ -147,6 +151,10 @@ class Call:
         if o.start is not None and o.resume is not None:
             raise ValueError(
                 "`start=` and `resume=` exclude each other; got both. Pass `start=` to begin anew, `resume=` to go on."
+            )
+        if isinstance(o.compile, float) or not isinstance(o.compile, int) or o.compile < 0:
+            raise ValueError(
+                f"`compile=` is False, True or a number of steps to put into one program; got {o.compile!r}. Try 10."
             )
         if o.compile and o.adjoint.graph:
             raise ValueError(
@@ -229,8 +237,11 @@ class Call:
         meter.given(c)
         keep = o.keep or ("last" if self.graph else self.solver.keep)
         compact = False if o.compile and o.compact == "auto" else o.compact
-        step = compiled_step(model, self.solver) if o.compile else one_step
-        self.problem = Problem(model, self.solver, self.stop, c, keep == "best", compact, meter, step)
+        self._compiled = compiled_step(model, self.solver) if o.compile else None
+        stride = self._stride(keep)
+        self.problem = Problem(
+            model, self.solver, self.stop, c, keep == "best", compact, meter, self._compiled or walk, stride
+        )
         starter = Starter(self.problem, self._x, self.dtype, self.graph, o.generator)
         if o.resume is None:
             self._first = starter.begin(None if o.start is None else self._own(o.start))
@@ -239,17 +250,38 @@ class Call:
         self._fixed += starter.fixed
         self._executed_before = starter.executed
         self._learn_prices()
-        if isinstance(step, CompiledStep) and step.first_time(self._first.point.z, o.precision):
-            # Two steps made and thrown away, so that compiling counts as elapsed time but not as the length of a step: the
-            # first may see a latent that shares memory with the condition, which compiles to another program.
-            rehearsal = Settling(self.problem, self._first._replace(status=torch.zeros_like(self._first.status)))
-            rehearsal.advance()
-            rehearsal.advance()
+        if self._compiled is not None:
+            self._rehearse(self._compiled)
         limits = CallLimits(self._steps, o.seconds, o.flops, o.budget, o.clock, self._begun, self._device)
         limits.used = self._used
         limits.aim(self._first)
         self._check_flops_end(limits)
         return limits
+
+    def _stride(self, keep: str) -> int:
+        """How many steps to make between looks: more than one only where nobody and nothing looks after each."""
+        o, steps = self.options, self._steps
+        seen = (self.stop, o.callback, o.record, o.seconds, o.flops, o.budget)
+        watched = self._streamed or o.progress or keep == "best" or any(part is not None for part in seen)
+        wanted = int(o.compile) or _STRIDE
+        return 1 if watched or self.graph or (isinstance(steps, int) and steps < wanted) else wanted
+
+    def _rehearse(self, compiled: CompiledStep) -> None:
+        """Steps made and thrown away, so that compiling counts as elapsed time but not as the length of a step.
+
+        Twice, since the first may see a latent that shares memory with the condition, which compiles to another program.
+        A program of several steps is used only if it ends at the same bits as those steps one by one.
+        """
+        stride, first = self.problem.stride, self._first._replace(status=torch.zeros_like(self._first.status))
+        if compiled.first_time(first.point.z, self.options.precision, stride):
+            alone, together = Settling(replace(self.problem, stride=1), first), Settling(self.problem, first)
+            for settling in (alone, together) if stride > 1 else (alone,):
+                while settling.taken < 2 * stride and settling.running:
+                    settling.advance(stride)
+            if stride > 1:
+                compiled.compare(stride, alone.carry(), together.carry())
+        if not compiled.trusts(stride):
+            self.problem = replace(self.problem, stride=1)
 
     def _learn_prices(self) -> None:
         """Everything the call may ask for is priced before the first step; a model new to a resumed state has no price yet."""

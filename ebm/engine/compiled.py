@@ -11,36 +11,57 @@ import torch
 
 from ebm import rows
 from ebm.engine.carry import describe
-from ebm.engine.loop import Outcome, one_step
+from ebm.engine.loop import Outcome, walk
 from ebm.objective import Objective, Point
+from ebm.solution import Carry
 from ebm.solvers.base import Solver
 
 __all__ = ["CompiledStep", "compiled_step"]
 
 
 class CompiledStep:
-    """`one_step`, compiled: a function of its own for each shape, since the compiler limits how often one is compiled anew."""
+    """`walk`, compiled: a function of its own for each shape and count of steps, since the compiler limits how often one is
+    compiled anew."""
 
     def __init__(self) -> None:
         self._calls: dict[Any, Callable[..., Outcome]] = {}
         self._seen: set[Any] = set()
+        self._differing: set[int] = set()
 
     def __call__(
-        self, objective: Objective, solver: Solver, point: Point, memory: Any, c: Any, keys: Any, steps: Any
+        self,
+        objective: Objective,
+        solver: Solver,
+        point: Point,
+        memory: Any,
+        c: Any,
+        keys: Any,
+        steps: Any,
+        count: int = 1,
     ) -> Outcome:
-        shapes = tuple(leaf.shape for leaf in rows.leaves((point.z, c)))
+        shapes = count, *(leaf.shape for leaf in rows.leaves((point.z, c)))
         call = self._calls.get(shapes)
         if call is None:
-            own = FunctionType(one_step.__code__.replace(), one_step.__globals__, "one_step")
+            own = FunctionType(walk.__code__.replace(), walk.__globals__, "walk", walk.__defaults__)
             call = self._calls[shapes] = torch.compile(own, fullgraph=True, dynamic=False)
-        return call(objective, solver, point, memory, c, keys, steps)
+        return call(objective, solver, point, memory, c, keys, steps, count)
 
-    def first_time(self, latent: Any, precision: torch.dtype | None) -> bool:
-        """Whether this shape and precision were never asked for, so that the next step compiles."""
-        key = precision, tuple((leaf.shape, leaf.dtype, leaf.device) for leaf in rows.leaves(latent))
+    def first_time(self, latent: Any, precision: torch.dtype | None, count: int) -> bool:
+        """Whether this shape, precision and count of steps were never asked for, so that the next step compiles."""
+        key = count, precision, tuple((leaf.shape, leaf.dtype, leaf.device) for leaf in rows.leaves(latent))
         fresh = key not in self._seen
         self._seen.add(key)
         return fresh
+
+    def compare(self, count: int, alone: Carry, together: Carry) -> None:
+        """Distrust programs of ``count`` steps if they end elsewhere, by one bit, than single steps."""
+        pairs = zip(rows.leaves(alone), rows.leaves(together), strict=True)
+        if not all(torch.equal(a, b) for a, b in pairs):
+            self._differing.add(count)
+
+    def trusts(self, count: int) -> bool:
+        """Whether programs of so many steps were never seen to differ from single steps."""
+        return count not in self._differing
 
 
 _KNOWN: WeakKeyDictionary[Objective, dict[str, CompiledStep]] = WeakKeyDictionary()

@@ -150,7 +150,7 @@ def check_options(options: dict[str, tuple[Any, type | tuple[type, ...], str]]) 
             raise TypeError(f"`{name}=` got {value!r} ({type(value).__name__}). {advice}")
 
 
-def check_fit(solver: Solver, stop: Any, model: Objective, compiled: bool) -> None:
+def check_fit(solver: Solver, stop: Any, model: Objective, compiled: bool | int) -> None:
     """The objective provides what the solver and the stop rule need, and the step can be compiled where it should be."""
     for role, part in (("solver", solver), ("stop rule", stop)):
         missing = sorted(part.needs - model.provides) if part is not None else []

@@ -39,7 +39,7 @@ def infer(
     resume: Solution | None = None,
     keep: Literal["best", "last"] | None = None,
     compact: bool | Literal["auto"] = "auto",
-    compile: bool = False,
+    compile: bool | int = False,
     precision: torch.dtype | None = None,
     record: Iterable[str] | None = None,
     callback: Callable[[Solution], bool | None] | None = None,
@@ -69,7 +69,9 @@ def infer(
             (samplers: last). Differentiated calls keep the last.
         compact: step only the samples still running: always, never, or ``"auto"``, once at most half of them are.
             A compiled step is not re-compiled for smaller batches, so there auto means never.
-        compile: `torch.compile` one step; for serving, not with a differentiating adjoint.
+        compile: `torch.compile` one step; for serving, not with a differentiating adjoint. A number puts so many steps
+            into one program, which saves the time between them wherever nothing looks in between (``keep="last"``, no stop
+            rule and no limit but ``steps``, no observer); it takes as many times longer to compile.
         precision: run products in this dtype, for example ``torch.bfloat16``; latents, energies and comparisons stay.
         record: names of what to trace at every step, of the running point: ``"energy"``, ``"residual"``, ``"z"``,
             ``"answer"``, ``"status"``; the trace has one entry more than there were steps.
@@ -142,7 +144,7 @@ def stream(
     resume: Solution | None = None,
     keep: Literal["best", "last"] | None = None,
     compact: bool | Literal["auto"] = "auto",
-    compile: bool = False,
+    compile: bool | int = False,
     precision: torch.dtype | None = None,
     record: Iterable[str] | None = None,
     callback: Callable[[Solution], bool | None] | None = None,

@@ -111,6 +111,9 @@ def gauss_newton(objective: Any, z: Any, c: Any) -> Product:
 
 def learn_prices(meter: Meter, objective: Any, kinds: Iterable[str], z: Any, c: Any) -> None:
     """Price each kind of question at a latent, ahead of the first step."""
+    kinds = [kind for kind in kinds if not meter.knows(kind, z)]
+    if not kinds:
+        return
     one = torch.ones(rows.count(z), dtype=rows.first_leaf(z).dtype, device=rows.first_leaf(z).device)
     ask: dict[str, Callable[[], Callable[[Any], Any]]] = {
         "point": lambda: lambda latent: objective.point(latent, c),
@@ -124,8 +127,7 @@ def learn_prices(meter: Meter, objective: Any, kinds: Iterable[str], z: Any, c: 
     }
     with torch.no_grad():
         for kind in kinds:
-            if not meter.knows(kind, z):
-                meter.learn(kind, ask[kind](), z)
+            meter.learn(kind, ask[kind](), z)
 
 
 def evaluate(objective: Objective, z: Any, c: Any) -> Point:
@@ -146,7 +148,7 @@ class Price(NamedTuple):
     uncounted: dict[str, int]
 
 
-_PRICES: WeakKeyDictionary[Objective, dict[Any, Price]] = WeakKeyDictionary()
+_PRICES: WeakKeyDictionary[Objective, dict[Any, dict[Any, Price]]] = WeakKeyDictionary()
 
 
 class Meter:
@@ -158,14 +160,15 @@ class Meter:
     """
 
     def __init__(self, objective: Objective, identity: str) -> None:
-        self._known = _PRICES.setdefault(objective, {})
+        self._books = _PRICES.setdefault(objective, {})
         self._identity = identity
-        self._setting: Any = ()
+        self._known = self._books.setdefault((identity, ()), {})
+        self._last: tuple[Any, Any] = (None, None)
         self.uncounted: dict[str, int] = {}
 
     def given(self, c: Any) -> None:
         """From now on work is priced for conditions shaped like ``c``."""
-        self._setting = _shapes(c)
+        self._known = self._books.setdefault((self._identity, _shapes(c)), {})
 
     def knows(self, kind: str, tree: Any) -> bool:
         """Whether a price is known."""
@@ -195,7 +198,9 @@ class Meter:
         return known.flops if known else 0
 
     def _key(self, kind: str, tree: Any) -> Any:
-        return kind, self._identity, self._setting, _shapes(tree)
+        if tree is not self._last[0]:
+            self._last = tree, _shapes(tree)
+        return kind, self._last[1]
 
 
 def _shapes(tree: Any) -> Any:

@@ -23,25 +23,47 @@ from ebm.objective import Objective, Point
 from ebm.solution import Carry, Status
 from ebm.solvers.base import Solver, Step
 
-__all__ = ["Limits", "Outcome", "Problem", "Settling", "iterate", "one_step"]
+__all__ = ["Limits", "Outcome", "Problem", "Settling", "iterate", "walk"]
 
 
 class Outcome(NamedTuple):
-    """A step, a number that is finite only if the new point is, and how many questions of each kind were asked."""
+    """The last of some steps, and what was seen on the way.
+
+    Attributes:
+        step: the last step.
+        probe: a number that is finite only if every new point is.
+        asked: how many questions of each kind were asked.
+        stalled: whether any sample stalled in any step; None: none can.
+    """
 
     step: Step
     probe: Tensor
     asked: dict[str, int | Tensor]
+    stalled: Tensor | None
 
 
-def one_step(objective: Objective, solver: Solver, point: Point, memory: Any, c: Any, keys: Any, steps: Any) -> Outcome:
-    """One step of every row; the whole of what ``compile=True`` compiles."""
+def walk(
+    objective: Objective, solver: Solver, point: Point, memory: Any, c: Any, keys: Any, steps: Any, count: int = 1
+) -> Outcome:
+    """``count`` steps of every row; the whole of what ``compile`` compiles."""
     field = CountedField(objective, c, rows.first_leaf(point.z).shape[0])
-    draw: Any = None if keys is None else Draw(keys, steps)
-    step = solver.step(field, point, memory, draw)
-    z, energy, force = step.point
-    probe = rows.probe(z, force)
-    return Outcome(step, probe if energy is None else probe + energy.sum(), field.asked)
+    step, probes, stalls = Step(point, memory), [], []
+    for taken in range(count):
+        draw: Any = None if keys is None else Draw(keys, steps + taken)
+        step = solver.step(field, step.point, step.memory, draw)
+        z, energy, force = step.point
+        if taken + 1 == count or not solver.additive:  # else a latent that is not finite is so at the end as well
+            probes.append(rows.probe(z, force))
+        if energy is not None:
+            probes.append(energy.sum())
+        if step.info.stalled is not None:
+            stalls.append(step.info.stalled.any())
+    probe, stalled = probes[0], stalls[0] if stalls else None
+    for other in probes[1:]:
+        probe = probe + other
+    for other in stalls[1:]:
+        stalled = stalled | other
+    return Outcome(step, probe, field.asked, stalled)
 
 
 @dataclass(frozen=True)
@@ -55,7 +77,8 @@ class Problem:
     best: bool
     compact: bool | str
     meter: Meter
-    step: Callable[..., Outcome] = one_step
+    walk: Callable[..., Outcome] = walk
+    stride: int = 1  # steps between looks, where nothing but a failure could be seen in between
 
     def look(self, point: Point, c: Any, previous: Point | None, accepted: Tensor | None) -> Look:
         """What the stop rule may see of these rows."""
@@ -90,6 +113,10 @@ class Limits(Protocol):
 
     def begin(self) -> bool:
         """Whether a step may start now, after whatever pause the caller made."""
+        ...
+
+    def room(self, settling: Settling) -> int:
+        """How many steps are sure to be granted to every running sample."""
         ...
 
 
@@ -152,9 +179,12 @@ class Settling:
         active = _active(block)
         self.block = _closed(block, active if which is None else active & which, status)
 
-    def advance(self) -> bool:
-        """One step of every running sample; False if it was thrown away, because samples failed in a differentiated step."""
+    def advance(self, room: int = 1) -> bool:
+        """A step of every running sample, or a stride of ``room`` at most; False if it was thrown away, because samples
+        failed in a differentiated step."""
         block = self.block = self._packed()
+        if room >= self.problem.stride > 1 and block.active is None and not self.graph and self._stride(block):
+            return True
         outcome = self._attempt(block)
         if self.graph and not math.isfinite(outcome.probe.item()):
             failed = ~rows.finite(tuple(outcome.step.point))
@@ -164,12 +194,34 @@ class Settling:
         self._accept(block, outcome)
         return True
 
-    def _attempt(self, block: Block) -> Outcome:
+    def _attempt(self, block: Block, count: int = 1) -> Outcome:
         problem, carry = self.problem, block.carry
         noisy = problem.solver.noisy
         keys, steps = (carry.keys, carry.steps + block.taken) if noisy else (None, None)
         with torch.set_grad_enabled(self.graph):
-            return problem.step(problem.objective, problem.solver, carry.point, carry.memory, block.c, keys, steps)
+            return problem.walk(
+                problem.objective, problem.solver, carry.point, carry.memory, block.c, keys, steps, count
+            )
+
+    def _stride(self, block: Block) -> bool:
+        """Several steps with one look at the end; False, and nothing done, if a sample ended on the way.
+
+        Then the steps are made again one by one, and end, or raise, where they should.
+        """
+        count = self.problem.stride
+        try:
+            outcome = self._attempt(block, count)
+        except Exception:
+            return False
+        probe, stalled = _read(outcome.probe, outcome.stalled)
+        if stalled or not math.isfinite(probe):
+            return False
+        block = self._charged(block, outcome)
+        self.taken += count
+        self.sample_steps += count * block.running
+        carry = block.carry._replace(point=outcome.step.point, memory=outcome.step.memory)
+        self.block = block._replace(carry=carry, taken=block.taken + count)
+        return True
 
     def _throw_away(self, block: Block, outcome: Outcome, failed: Tensor) -> None:
         """A differentiated step in which samples failed: close those; the others step again without them."""
@@ -179,11 +231,10 @@ class Settling:
     def _accept(self, block: Block, outcome: Outcome) -> None:
         step = outcome.step
         done, rest, better, rank = self._judged(block, step)
-        stalled = step.info.stalled
         probe, any_done, any_stalled, all_better, any_better = _read(
             outcome.probe,
             None if done is None else done.any(),
-            None if stalled is None else stalled.any(),
+            outcome.stalled,
             None if better is None else better.all(),
             None if better is None else better.any(),
         )
@@ -199,7 +250,7 @@ class Settling:
         if block.active is None and math.isfinite(probe) and not (any_done or any_stalled):
             self.block = block._replace(carry=block.carry._replace(**changes), taken=block.taken + 1)
         else:
-            self.block = _frozen(block, changes, done, stalled)
+            self.block = _frozen(block, changes, done, step.info.stalled)
 
     def _judged(self, block: Block, step: Step) -> tuple[Tensor | None, Any, Any, Any]:
         """The stop rule's verdict and memory, which samples are the best so far, and by what."""
@@ -260,14 +311,14 @@ class Settling:
 
 
 def iterate(settling: Settling, limits: Limits) -> Iterator[Settling]:
-    """Step until no sample runs; hand the settling out before the first step and after each."""
+    """Step until no sample runs; hand the settling out before the first step and after each step or stride."""
     while True:
         limits.close(settling)
         yield settling
         if not settling.running:
             return
         if limits.begin():
-            while settling.running and not settling.advance():
+            while settling.running and not settling.advance(limits.room(settling)):
                 limits.close(settling)
 
 

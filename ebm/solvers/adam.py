@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -43,6 +43,7 @@ class Adam(Solver):
     step_size: float | Tensor = 0.05
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
+    additive: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         positive("Adam", "step_size", self.step_size)

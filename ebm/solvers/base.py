@@ -106,11 +106,14 @@ class Solver(ABC):
         needs: capabilities that the objective must provide (see `Objective.provides`).
         keep: which point a call returns by default, ``"best"`` (lowest energy or residual seen) or ``"last"``.
         noisy: whether a step draws noise.
+        additive: whether every step adds its move to the latent it has, so that a number that is not finite can never turn
+            finite again; then the engine may look at the last of several steps.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
     keep: str = "best"
     noisy: bool = False
+    additive: ClassVar[bool] = False
 
     @abstractmethod
     def init(self, point: Point) -> Any:

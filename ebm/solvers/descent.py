@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -42,6 +42,7 @@ class Descent(Solver):
     step_size: float | Tensor = 1.0
     momentum: float | Tensor = 0.0
     nesterov: bool = False
+    additive: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         positive("Descent", "step_size", self.step_size)

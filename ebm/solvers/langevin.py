@@ -43,6 +43,7 @@ class Langevin(Solver):
     needs: ClassVar[frozenset[str]] = frozenset({"gradient"})
     keep: ClassVar[str] = "last"
     noisy: ClassVar[bool] = True
+    additive: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         positive("Langevin", "step_size", self.step_size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from ebm import rows
 from ebm.noise import Draw
@@ -34,6 +34,7 @@ class Picard(Solver):
     """
 
     damping: float = 0.0
+    additive: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.damping < 1:
