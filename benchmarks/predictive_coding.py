@@ -76,7 +76,7 @@ def own_calls(
     """What is timed of this library: inferences, and weight updates (``learner`` changes its weights)."""
     solver, low = ebm.Descent(RATE), torch.bfloat16
 
-    def settle(owner: ebm.PredictiveCoding, compile: bool, precision: torch.dtype | None) -> Callable[[Any], Any]:
+    def settle(owner: ebm.PredictiveCoding, compile: bool | int, precision: torch.dtype | None) -> Callable[[Any], Any]:
         return lambda c: ebm.infer(
             owner, c, steps=STEPS, solver=solver, keep="last", compile=compile, precision=precision
         )
@@ -87,16 +87,18 @@ def own_calls(
         'infer, keep="last"': lambda: settle(model, False, None)(x),
         "infer, keep by default": lambda: ebm.infer(model, x, steps=STEPS, solver=solver),
         "infer, compiled": lambda: settle(model, True, None)(x),
+        "infer, 20 steps a program": lambda: settle(model, STEPS, None)(x),
         "infer, bfloat16": lambda: settle(model, False, low)(x),
         "infer, compiled, bfloat16": lambda: settle(model, True, low)(x),
+        "infer, 20 steps a program, bfloat16": lambda: settle(model, STEPS, low)(x),
     }
     adam = torch.optim.Adam(learner.parameters(), lr=LEARNING_RATE, fused=True)
     updates = {
         "gradient": update(model, x, settle(model, False, None), None),
-        "gradient, compiled": update(model, x, settle(model, True, None), None),
-        "gradient, compiled, bfloat16": update(model, x, settle(model, True, low), low),
-        "gradient and Adam, compiled": update(learner, x, settle(learner, True, None), None, adam),
-        "gradient and Adam, compiled, bfloat16": update(learner, x, settle(learner, True, low), low, adam),
+        "gradient, compiled": update(model, x, settle(model, STEPS, None), None),
+        "gradient, compiled, bfloat16": update(model, x, settle(model, STEPS, low), low),
+        "gradient and Adam, compiled": update(learner, x, settle(learner, STEPS, None), None, adam),
+        "gradient and Adam, compiled, bfloat16": update(learner, x, settle(learner, STEPS, low), low, adam),
     }
     return inferences, updates
 
@@ -133,7 +135,7 @@ def error_of(model: ebm.PredictiveCoding, x: Any) -> dict[str, float]:
     largest = max(float(layer.abs().max()) for layer in exact)
     return {
         name: max(float((a - b).abs().max()) for a, b in zip(calls[name]().z, exact, strict=True)) / largest
-        for name in ("infer, compiled", "infer, bfloat16", "infer, compiled, bfloat16")
+        for name in ("infer, compiled", "infer, 20 steps a program", "infer, bfloat16", "infer, compiled, bfloat16")
     }
 
 
