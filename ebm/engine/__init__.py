@@ -4,7 +4,7 @@ from ebm.engine.adjoint import Adjoint, Detached, Truncated, Unroll
 from ebm.engine.budget import Budget
 from ebm.engine.driver import infer, stream
 from ebm.engine.flops import FlopCounter
-from ebm.engine.stop import AllOf, AnyOf, AtRest, Confident, Look, Patience, Plateau, Stop
+from ebm.engine.stop import AllOf, AnyOf, AtRest, Confident, Look, Patience, Plateau, Reduced, Stop
 
 __all__ = [
     "Adjoint",
@@ -18,6 +18,7 @@ __all__ = [
     "Look",
     "Patience",
     "Plateau",
+    "Reduced",
     "Stop",
     "Truncated",
     "Unroll",

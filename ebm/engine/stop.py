@@ -14,7 +14,7 @@ from torch import Tensor
 from ebm import rows
 from ebm.objective import Point
 
-__all__ = ["AllOf", "AnyOf", "AtRest", "Confident", "Look", "Patience", "Plateau", "Stop"]
+__all__ = ["AllOf", "AnyOf", "AtRest", "Confident", "Look", "Patience", "Plateau", "Reduced", "Stop"]
 
 
 class Look:
@@ -105,6 +105,40 @@ class AtRest(Stop):
     def check(self, look: Look, memory: Any) -> tuple[Tensor, Any]:
         bound = self.atol + self.rtol * rows.rms(look.point.z) if self.rtol else self.atol
         return look.residual <= bound, None
+
+
+@dataclass(frozen=True)
+class Reduced(Stop):
+    r"""Done when the residual has fallen to a share of what it was: :math:`\text{RMS}(F) \le r\, \text{RMS}(F_0)`.
+
+    :math:`F_0` is the force at the first look; a resumed call remembers it.
+
+    Args:
+        share: r in (0, 1).
+
+    Raises:
+        ValueError: a share outside (0, 1).
+
+    Example:
+        >>> import ebm
+        >>> ebm.Reduced(1e-3)
+        Reduced(share=0.001)
+
+    Source: the relative residual test of iterative methods, Kelley (1995), section 1.1.
+    """
+
+    share: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1:
+            raise ValueError(f"`Reduced(share=...)` must lie between 0 and 1; got {self.share}. Try 1e-3.")
+
+    def init(self, look: Look) -> Any:
+        """The first residual, (B,)."""
+        return look.residual
+
+    def check(self, look: Look, memory: Any) -> tuple[Tensor, Any]:
+        return look.residual <= self.share * memory, memory
 
 
 @dataclass(frozen=True)

@@ -134,6 +134,7 @@ EVERYWHERE = ("quadratic", "wells", "tanh")
 
 STOPS: dict[str, ebm.Stop] = {
     "at rest": ebm.AtRest(0.3),
+    "reduced": ebm.Reduced(0.4),
     "plateau": ebm.Plateau(atol=0.05, rtol=0.0),
     "patience": ebm.Patience(ebm.AtRest(0.5), 2),
     "confident": ebm.Confident(0.6),

@@ -109,3 +109,20 @@ def test_projected_rest_is_rest():
     assert solution.converged.all() and solution.residual.max() <= 1e-9
     assert solution.z.abs().max() <= 0.1
     assert model.point(solution.z, model.condition(X)).force.abs().max() > 0.1
+
+
+def test_reduced_is_relative_to_the_first_residual_also_when_going_on():
+    model, x, solver = Quadratic(), numbers(5, 3, seed=9), ebm.Descent(0.3)
+    stop = ebm.Reduced(0.05)
+    found = ebm.infer(model, x, steps=100, solver=solver, stop=stop)
+    traced = ebm.infer(model, x, steps=100, solver=solver, record=["residual"]).trace["residual"]
+    first = (traced <= 0.05 * traced[0]).double().argmax(0)
+    assert found.steps.tolist() == first.tolist() and found.converged.all()
+    half = ebm.infer(model, x, steps=3, solver=solver, stop=stop)
+    assert ebm.infer(model, x, steps=97, solver=solver, stop=stop, resume=half).steps.tolist() == first.tolist()
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -1.0, float("nan")])
+def test_a_share_lies_between_zero_and_one(share: float):
+    with pytest.raises(ValueError, match=r"`Reduced\(share=...\)` must lie between 0 and 1"):
+        ebm.Reduced(share)
