@@ -20,7 +20,7 @@ class Peer:
         versions: of its packages.
     """
 
-    def __init__(self, script: Path, python: str | None, threads: int) -> None:
+    def __init__(self, script: Path, python: str | None, threads: int, steps: int) -> None:
         self.missing: str | None = None
         self.first = float("nan")
         self.versions: dict[str, str] = {}
@@ -29,7 +29,7 @@ class Peer:
             self.missing = "no interpreter given"
             return
         settings = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
-        settings |= {"JAX_PLATFORMS": "cpu", "PYTHONWARNINGS": "ignore", "PYTHONPATH": ""}
+        settings |= {"JAX_PLATFORMS": "cpu", "PYTHONWARNINGS": "ignore", "PYTHONPATH": "", "EQUILIBRATE_PEER_STEPS": str(steps)}
         try:
             self._process = subprocess.Popen(
                 [python, script.name],
@@ -71,13 +71,14 @@ class Peer:
         return None
 
 
-def start(scripts: dict[str, str], pythons: dict[str, str], threads: int) -> dict[str, Peer]:
+def start(scripts: dict[str, str], pythons: dict[str, str], threads: int, steps: int = 20) -> dict[str, Peer]:
     """All peers, started one after the other so that none compiles beside another.
 
     Args:
         scripts: file names beside this one, by the peer's name.
         pythons: interpreters by the peer's name.
         threads: of each peer.
+        steps: of inference in an update.
     """
     here = Path(__file__).parent
-    return {name: Peer(here / script, pythons.get(name), threads) for name, script in scripts.items()}
+    return {name: Peer(here / script, pythons.get(name), threads, steps) for name, script in scripts.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from importlib import metadata
 from typing import Any
 
 BATCH = 128
-STEPS = 20
+STEPS = int(os.environ.get("EQUILIBRATE_PEER_STEPS", "20"))
 SIZES = (784, 256, 256, 10)
 RATE = 0.1  # of a step of inference
 LEARNING_RATE = 1e-3  # of Adam
