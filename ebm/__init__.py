@@ -50,10 +50,12 @@ from ebm.solution import Carry, InferenceError, Solution, Status, cat
 from ebm.solvers import (
     Adam,
     AdaptiveDescent,
+    AdaptiveFlow,
     Anderson,
     Asynchronous,
     Box,
     Descent,
+    Flow,
     Info,
     Langevin,
     Picard,
@@ -67,6 +69,7 @@ from ebm.version import __version__
 __all__ = [
     "Adam",
     "AdaptiveDescent",
+    "AdaptiveFlow",
     "Adjoint",
     "AllOf",
     "Amortised",
@@ -88,6 +91,7 @@ __all__ = [
     "Exponential",
     "FeedForward",
     "FlopCounter",
+    "Flow",
     "GatedCell",
     "GradedHopfield",
     "Hopfield",

@@ -2,10 +2,12 @@
 
 from ebm.solvers.adam import Adam
 from ebm.solvers.adaptive import AdaptiveDescent
+from ebm.solvers.adaptive_flow import AdaptiveFlow
 from ebm.solvers.anderson import Anderson
 from ebm.solvers.asynchronous import Asynchronous
 from ebm.solvers.base import Field, Info, Solver, Step
 from ebm.solvers.descent import Descent
+from ebm.solvers.flow import Flow
 from ebm.solvers.langevin import Langevin
 from ebm.solvers.picard import Picard
 from ebm.solvers.project import Box, Project, Sphere
@@ -13,11 +15,13 @@ from ebm.solvers.project import Box, Project, Sphere
 __all__ = [
     "Adam",
     "AdaptiveDescent",
+    "AdaptiveFlow",
     "Anderson",
     "Asynchronous",
     "Box",
     "Descent",
     "Field",
+    "Flow",
     "Info",
     "Langevin",
     "Picard",

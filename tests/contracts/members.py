@@ -30,6 +30,10 @@ SOLVERS: dict[str, ebm.Solver] = {
     "boxed anderson": ebm.Project(ebm.Anderson(3, mixing=0.5), ebm.Box(-0.5, 0.5)),
     "asynchronous": ebm.Asynchronous(),
     "cyclic": ebm.Asynchronous("cyclic"),
+    "flow": ebm.Flow(0.3, horizon=1.0),
+    "endless flow": ebm.Flow(0.2, method="midpoint"),
+    "adaptive flow": ebm.AdaptiveFlow(1.3, rtol=1e-3, atol=1e-3, first=0.5),
+    "boxed flow": ebm.Project(ebm.AdaptiveFlow(method="bosh3", rtol=1e-2, atol=1e-2), ebm.Box(-0.3, 0.5)),
 }
 
 X = numbers(5, 3, seed=9)
