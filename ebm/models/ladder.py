@@ -37,7 +37,7 @@ class Levelled(nn.Module):
         ...         return torch.zeros_like(c)
         ...     def forward(self, z, c, rung):
         ...         return 0.5 * (1 + rung) * (z - c).square().sum(1)
-        >>> ebm.infer(ebm.Ladder(Sharpening()), torch.ones(1, 2), steps=40).answer
+        >>> ebm.infer(ebm.Ladder(Sharpening()), torch.ones(1, 2), steps=60).answer
         tensor([[1., 1.]])
 
     Source: the noise-conditional networks of Song and Ermon (2019); the energies of Du, Mao and Tenenbaum (2024).
@@ -151,8 +151,8 @@ class Ladder(Objective):
         return rows.rms(point.force.z)
 
     def default_solver(self) -> Solver | None:
-        """`AdaptiveDescent`, ten steps a rung; the safe default of the library needs an energy."""
-        return Annealed(AdaptiveDescent(), steps=10, rungs=self.rungs) if self.levels.has_energy else None
+        """`AdaptiveDescent`, twenty steps a rung; the safe default of the library needs an energy."""
+        return Annealed(AdaptiveDescent(), steps=20, rungs=self.rungs) if self.levels.has_energy else None
 
     def _whole(self, rung: Tensor) -> Tensor:
         """The rung as a number that can index."""
