@@ -38,7 +38,8 @@ class AdaptiveFlow(Solver):
 
     The last step lands exactly on the horizon; then the schedule is over and the sample ends STALLED, as it does where the
     step size falls below the rounding of the time (a solution that ends in finite time). For an end at rest pass the stop
-    rule ``AtRest``: it tests the force, which is the velocity. Gradients take the step sizes as given.
+    rule ``AtRest``: it tests the force, which is the velocity; its tolerance should lie above ``rtol`` times the size of the
+    latent, about which an adaptive flow hovers around rest. Gradients take the step sizes as given.
 
     Args:
         horizon: the time at which a sample is done, > 0; None: endless.
