@@ -86,6 +86,7 @@ def below(point: Point) -> Point:
 
 
 def above(point: Point, rung: Tensor) -> Point:
+    """The point with its rung, on which no force acts."""
     return Point(OnRung(point.z, rung), point.energy, OnRung(point.force, torch.zeros_like(rung)))
 
 
