@@ -48,7 +48,7 @@ _ADVICE = {
     Status.OUT_OF_STEPS: "Pass a larger `steps=`, or go on with `resume=`.",
     Status.OUT_OF_TIME: "Pass a larger `seconds=`, or go on with `resume=`.",
     Status.OUT_OF_FLOPS: "Pass a larger `flops=`, or go on with `resume=`.",
-    Status.STALLED: "The solver can make no further progress at this precision: accept the answer, or try another solver or float64.",
+    Status.STALLED: "The solver can make no further progress: its schedule is over, or rounding stops it. Accept the answer, or try another solver or float64.",
     Status.STOPPED: "A callback or an interrupt ended the call: go on with `resume=`.",
     Status.NONFINITE: "The last finite latent was kept. Lower the step size, or bound the energy from below.",
 }

@@ -422,6 +422,55 @@ FAULTS = [
         "",
         "tests/solvers -k sphere",
     ),
+    Fault(
+        "a flow overshoots its horizon",
+        "ebm/solvers/flow.py",
+        "torch.where(over, self.horizon - begun, self.dt)",
+        "self.dt",
+        "tests/solvers/test_flow.py",
+    ),
+    Fault(
+        "one step size for the batch of an adaptive flow",
+        "ebm/solvers/adaptive_flow.py",
+        'size = memory["size"]',
+        'size = memory["size"].min().expand_as(t)',
+        "tests/solvers/test_flow.py -k 'stiff or neighbour'",
+    ),
+    Fault(
+        "an adaptive flow forgets that a try failed",
+        "ebm/solvers/adaptive_flow.py",
+        '"failed": ~accepted,',
+        '"failed": accepted & ~accepted,',
+        "tests/solvers/test_flow.py -k rejected",
+    ),
+    Fault(
+        "a new rung is entered with the point of the old",
+        "ebm/solvers/annealed.py",
+        "z = self.start(OnRung(z, rung + 1))",
+        "z = self.start(OnRung(z, rung))",
+        "tests/solvers/test_annealed.py",
+    ),
+    Fault(
+        "a new rung keeps the memory of the old",
+        "ebm/solvers/annealed.py",
+        "inner[slot] = rows.put(inner[slot], part if index is None else index[part], fresh)",
+        "pass",
+        "tests/solvers/test_annealed.py -k after_the_other",
+    ),
+    Fault(
+        "samples of a ladder get each other's landscape",
+        "ebm/models/ladder.py",
+        "torch.cat(chosen).argsort()",
+        "torch.cat(chosen)",
+        "tests/models/test_ladder.py",
+    ),
+    Fault(
+        "an early end is not differentiated",
+        "ebm/engine/adjoint.py",
+        "again = _stalled(final) & ~_stalled(carry)",
+        "again = torch.zeros_like(carry.packed)",
+        "tests/solvers/test_flow.py -k tail",
+    ),
 ]
 
 

@@ -105,7 +105,7 @@ class Truncated(Adjoint):
 
     The point before the tail is evaluated again with a graph: one evaluation more. Where a stop rule, a deadline or a
     FLOP budget decides how many steps a sample gets, the call first runs without a graph, and then the last steps of
-    each sample once more with one. FLOP budgets hold the tail's work back; a deadline ends the first run, and the tail comes after it.
+    each sample once more with one; so it is for samples that their solver ended before the tail. FLOP budgets hold the tail's work back; a deadline ends the first run, and the tail comes after it.
 
     Args:
         last: k >= 1 steps.
@@ -133,13 +133,24 @@ class Truncated(Adjoint):
         return self._known_end(run, carry) if run.steps_only else self._late_end(run, carry)
 
     def _known_end(self, run: Run, carry: Carry) -> Iterator[Stage]:
-        """Steps without a graph up to where the tail begins, then the tail."""
-        start = carry
+        """Steps without a graph up to where the tail begins, then the tail; before it, that of samples whose solver ended them."""
+        past: deque[Carry] = deque([carry], maxlen=self.last + 1)
+        begin = final = carry
+        running = None
         for stage in run(carry, graph=False, spare=self.last):
             if stage.running:
                 yield stage
-            start = stage.carry()
-        yield from run(_reopened(start), graph=True)
+            before, final = final, stage.carry()
+            past.append(final)
+            if running is not None and stage.running < running:
+                begin = rows.where(_stalled(final) & ~_stalled(before), past[0], begin)
+            running = stage.running
+        again = _stalled(final) & ~_stalled(carry)
+        if bool(again.any()):
+            begin = rows.where(again, begin._replace(status=torch.zeros_like(begin.status)), final)
+            *_, stage = run(begin, graph=True, target=final.steps)
+            final = _settled(stage.carry(), final, begin)
+        yield from run(_reopened(final), graph=True)
 
     def _late_end(self, run: Run, carry: Carry) -> Iterator[Stage]:
         """All steps without a graph, then the last ones of each sample again."""
@@ -154,9 +165,7 @@ class Truncated(Adjoint):
             begin = rows.where(moved, past[0], begin)
         tail = begin._replace(status=torch.where(final.steps > begin.steps, int(Status.RUNNING), final.status))
         *_, stage = run(tail, graph=True, target=final.steps)
-        ended = stage.carry()
-        evals, work = ended.evals + final.evals - begin.evals, ended.work + final.work - begin.work
-        yield _Ended(ended._replace(status=final.status, evals=evals, work=work))
+        yield _Ended(_settled(stage.carry(), final, begin))
 
 
 @dataclass(frozen=True)
@@ -168,6 +177,16 @@ class _Ended:
 
     def carry(self) -> Carry:
         return self.ended
+
+
+def _stalled(carry: Carry) -> Tensor:
+    return carry.status == Status.STALLED
+
+
+def _settled(again: Carry, final: Carry, begin: Carry) -> Carry:
+    """A tail taken again, with the status and on the account of the samples as they ended the first time."""
+    evals, work = again.evals + final.evals - begin.evals, again.work + final.work - begin.work
+    return again._replace(status=final.status, evals=evals, work=work)
 
 
 def _reopened(carry: Carry) -> Carry:

@@ -165,6 +165,10 @@ def check_fit(solver: Solver, stop: Any, model: Objective, compiled: bool | int)
             f"`compile=True` writes out one conditional for every unit of {type(solver).__name__}, which takes longer than it can save. "
             "Leave `compile` out."
         )
+    if compiled and "levels" in model.provides:
+        raise ValueError(
+            f"`compile=True` cannot follow samples from rung to rung, which {type(model).__name__} does with each by itself. Leave `compile` out."
+        )
 
 
 def check_resume(resume: Any, origin: Any, batch: int) -> None:

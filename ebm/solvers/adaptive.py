@@ -15,7 +15,7 @@ from ebm.solvers.base import Field, Info, Solver, Step
 from ebm.solvers.descent import positive
 from ebm.solvers.trial import evaluate_trial
 
-__all__ = ["AdaptiveDescent"]
+__all__ = ["AdaptiveDescent", "at_rounding"]
 
 _SUFFICIENT = 1e-4  # Armijo's constant
 
@@ -74,7 +74,7 @@ class AdaptiveDescent(Solver):
         longer = self._longer(size, slope, rows.dot(point.force, trial.point.force))
         shorter = _shorter(size, slope, rise, trial.finite)
         following = torch.where(accepted, longer, shorter)
-        return Step(new, following, Info(accepted, ~accepted & _at_rounding(following, point)))
+        return Step(new, following, Info(accepted, ~accepted & at_rounding(following, point)))
 
     def _longer(self, size: Tensor, slope: Tensor, overlap: Tensor) -> Tensor:
         """The Barzilai-Borwein step size after a move of ``size`` along the force: s'y = size * (F'F - F'F_new)."""
@@ -98,7 +98,7 @@ def _shorter(size: Tensor, slope: Tensor, rise: Tensor, finite: Tensor) -> Tenso
     return size * torch.where(finite & (bend > 0), ratio, torch.full_like(ratio, 0.1))
 
 
-def _at_rounding(size: Tensor, point: Point) -> Tensor:
+def at_rounding(size: Tensor, point: Point) -> Tensor:
     """Whether a move of this size would vanish in the rounding of the latent."""
     tiny = torch.finfo(size.dtype).eps
     return size * rows.rms(point.force) <= 0.1 * tiny * (rows.rms(point.z) + tiny)

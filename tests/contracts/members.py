@@ -30,6 +30,15 @@ SOLVERS: dict[str, ebm.Solver] = {
     "boxed anderson": ebm.Project(ebm.Anderson(3, mixing=0.5), ebm.Box(-0.5, 0.5)),
     "asynchronous": ebm.Asynchronous(),
     "cyclic": ebm.Asynchronous("cyclic"),
+    "flow": ebm.Flow(0.3, horizon=1.0),
+    "endless flow": ebm.Flow(0.2, method="midpoint"),
+    "adaptive flow": ebm.AdaptiveFlow(1.3, rtol=1e-3, atol=1e-3, first=0.5),
+    "boxed flow": ebm.Project(ebm.AdaptiveFlow(method="bosh3", rtol=1e-2, atol=1e-2), ebm.Box(-0.3, 0.5)),
+    "downhill": ebm.Downhill(ebm.Descent(0.6)),
+    "annealed": ebm.Annealed(
+        (ebm.Descent(0.3), ebm.Adam(0.1), ebm.AdaptiveDescent()), steps=(2, 1, 2), scales=(2, 1, 1.5)
+    ),
+    "annealed langevin": ebm.Annealed(tuple(ebm.Langevin(0.05, t) for t in (1.0, 0.5, 0.1)), steps=2),
 }
 
 X = numbers(5, 3, seed=9)
@@ -115,6 +124,27 @@ def summed() -> Case:
     return Case(ebm.Sum(Quadratic(), Quadratic(seed=5), weights=[1.0, 0.3]), X)
 
 
+def ladder() -> Case:
+    shared = Quadratic(seed=5)
+    return Case(ebm.Ladder([Quadratic(), shared, shared]), X)
+
+
+class Warmed(ebm.Levelled):
+    """One landscape that narrows from rung to rung."""
+
+    rungs = 3
+
+    def init_latent(self, c: torch.Tensor, draw: Any) -> torch.Tensor:
+        return draw.normal(c)
+
+    def forward(self, z: torch.Tensor, c: torch.Tensor, rung: torch.Tensor) -> torch.Tensor:
+        return (0.5 * (z - c).square() + 0.1 * rung[:, None] * z.square().square()).sum(1)
+
+
+def levelled() -> Case:
+    return Case(ebm.Ladder(Warmed()), X)
+
+
 MODELS: dict[str, Callable[[], Case]] = {
     **{name: small(name) for name in ("quadratic", "closed", "wells", "tree", "tanh")},
     "modern hopfield": modern_hopfield,
@@ -127,6 +157,8 @@ MODELS: dict[str, Callable[[], Case]] = {
     "nudged": nudged,
     "clamped": clamped,
     "sum": summed,
+    "ladder": ladder,
+    "levelled": levelled,
 }
 
 # The models that every solver is tried on in the fast suite; the others meet their own solver there, and all in the slow one.
