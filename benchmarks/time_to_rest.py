@@ -16,13 +16,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
+from predictive_coding import BATCH, RATE, SCRIPTS, SIZES, interpreters
 from torch import Tensor, nn
 
 import ebm
 from ebm.noise import Draw
 from measuring import interleaved, median_ms, show, write
 from peers import process
-from predictive_coding import BATCH, RATE, SCRIPTS, SIZES, interpreters
 
 GOALS = {1e-3: torch.float32, 1e-6: torch.float64}
 
@@ -58,7 +58,9 @@ class Perceptron(ebm.Energy):
         super().__init__()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            self.net = nn.Sequential(nn.Linear(2 * size, 128), nn.SiLU(), nn.Linear(128, 128), nn.SiLU(), nn.Linear(128, 1))
+            self.net = nn.Sequential(
+                nn.Linear(2 * size, 128), nn.SiLU(), nn.Linear(128, 128), nn.SiLU(), nn.Linear(128, 1)
+            )
 
     def init_latent(self, c: Tensor, draw: Draw) -> Tensor:
         return torch.zeros_like(c)
@@ -164,7 +166,12 @@ def report(name: str, goal: float, found: dict[str, dict[str, Any]]) -> None:
         f"{name}, to {goal:g} of the first residual ({str(GOALS[goal]).split('.')[-1]})",
         ["solver", "at the goal", "ms", "mean evals", "mean steps", "most steps", "MFLOP a sample", "setting"],
         [
-            [s, f"{f['share']:.0%}", *(f[key] for key in ("ms", "evals", "steps", "most_steps", "mflops")), f["setting"]]
+            [
+                s,
+                f"{f['share']:.0%}",
+                *(f[key] for key in ("ms", "evals", "steps", "most_steps", "mflops")),
+                f["setting"],
+            ]
             for s, f in ((s, found[s]) for s in order)
         ],
     )

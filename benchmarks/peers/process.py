@@ -29,7 +29,12 @@ class Peer:
             self.missing = "no interpreter given"
             return
         settings = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
-        settings |= {"JAX_PLATFORMS": "cpu", "PYTHONWARNINGS": "ignore", "PYTHONPATH": "", "EQUILIBRATE_PEER_STEPS": str(steps)}
+        settings |= {
+            "JAX_PLATFORMS": "cpu",
+            "PYTHONWARNINGS": "ignore",
+            "PYTHONPATH": "",
+            "EQUILIBRATE_PEER_STEPS": str(steps),
+        }
         try:
             self._process = subprocess.Popen(
                 [python, script.name],

@@ -63,6 +63,7 @@ TROUBLES: dict[str, Callable[[], ebm.Objective]] = {
     "logistic": Logistic,
     "slope": Slope,
     "cliff": Cliff,
+    "ladder": lambda: ebm.Ladder([Slope(), Slope(), Cliff()]),
 }
 FITTING = [(s, t) for t in TROUBLES for s in SOLVERS if SOLVERS[s].needs <= TROUBLES[t]().provides]
 
