@@ -9,6 +9,7 @@ from ebm.solvers.descent import Descent
 from ebm.solvers.langevin import Langevin
 from ebm.solvers.picard import Picard
 from ebm.solvers.project import Box, Project, Sphere
+from ebm.solvers.restarts import Restarts
 
 __all__ = [
     "Adam",
@@ -22,6 +23,7 @@ __all__ = [
     "Langevin",
     "Picard",
     "Project",
+    "Restarts",
     "Solver",
     "Sphere",
     "Step",

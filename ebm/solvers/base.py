@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from copy import copy
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from torch import Tensor
@@ -24,6 +25,14 @@ class Field(Protocol):
 
         ``samples`` (int64, one a row of ``z``) says whose latent each row is, where a sample has several or none.
         """
+        ...
+
+    def of(self, samples: Tensor) -> Field:
+        """The field of rows that belong to the given samples (int64, one a row), of which one may have several or none."""
+        ...
+
+    def start(self, draw: Draw) -> Any:
+        """Where the objective itself starts, drawn anew."""
         ...
 
     def conditional(self, z: Any, block: Tensor) -> Tensor:
@@ -59,6 +68,15 @@ class View:
 
     def __call__(self, z: Any, samples: Tensor | None = None) -> Point:
         return self.field(z, samples)
+
+    def of(self, samples: Tensor) -> Field:
+        """The same view of those rows; a view that holds rows of its own takes theirs, too."""
+        part = copy(self)
+        part.field = self.field.of(samples)
+        return part
+
+    def start(self, draw: Draw) -> Any:
+        return self.field.start(draw)
 
     def conditional(self, z: Any, block: Tensor) -> Tensor:
         return self.field.conditional(z, block)
@@ -106,11 +124,13 @@ class Solver(ABC):
         needs: capabilities that the objective must provide (see `Objective.provides`).
         keep: which point a call returns by default, ``"best"`` (lowest energy or residual seen) or ``"last"``.
         noisy: whether a step draws noise.
+        compiles: whether ``compile=True`` suits it: a step has no shape that depends on data, and no loop over units.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
     keep: str = "best"
     noisy: bool = False
+    compiles: ClassVar[bool] = True
 
     @abstractmethod
     def init(self, point: Point) -> Any:
@@ -140,6 +160,11 @@ class Wrapper(Solver):
     """A solver around another (field ``inner``): hands on what it does not change."""
 
     inner: Solver
+
+    @property
+    def compiles(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether the solver inside compiles."""
+        return self.inner.compiles
 
     def init(self, point: Point) -> Any:
         return self.inner.init(point)

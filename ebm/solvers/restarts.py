@@ -1,0 +1,302 @@
+"""Breadth: many starts a sample, settled side by side under one budget, of which the best is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ebm import rows
+from ebm.noise import Draw
+from ebm.objective import Point
+from ebm.solvers.base import Field, Info, Solver, Step, Wrapper
+from ebm.solvers.descent import positive
+
+__all__ = ["Replicas", "Restarts"]
+
+
+class Replicas(NamedTuple):
+    """The memory of `Restarts`; leaves are (B, n, ...), the last two (B,).
+
+    Attributes:
+        points: where each replica stands.
+        inner: the memory of the solver inside, one a replica.
+        alive: bool (B, n), which replicas are still in the race.
+        stalled: bool (B, n), which of them can make no further progress and are no longer stepped.
+        shown: int64 (B,), the replica that the last step showed.
+        age: int64 (B,), steps taken.
+    """
+
+    points: Point
+    inner: Any
+    alive: Tensor
+    stalled: Tensor
+    shown: Tensor
+    age: Tensor
+
+
+@dataclass(frozen=True)
+class Restarts(Wrapper):
+    r"""Several starts a sample, settled side by side by one solver; the best is shown, the worse may be dropped early.
+
+    A step moves every replica that is still in the race, so it costs as many steps of the solver inside. The point of a
+    step is that of the replica with the lowest energy (for an update, the lowest residual). After every ``every`` steps
+    the worse part is dropped for good: of k replicas in the race :math:`\max(l, \lceil k / \eta \rceil)` stay, with
+    :math:`\eta` = ``eta`` and l = ``least``. A replica that turns non-finite is dropped, one that stalls is stepped no more.
+
+    Replica 0 begins at the call's own start. The first step moves it and evaluates the others where they begin, which
+    costs one evaluation each. Energies that differ only by rounding count as equal; then the lower number wins.
+
+    Args:
+        n: replicas a sample, at least 1.
+        inner: the solver that moves them.
+        spread: where the others begin: Gaussian noise of this standard deviation, above zero, around the call's own start;
+            or a function ``(z, draw)`` of that start that returns another; or None: the model's own ``init_latent``,
+            drawn anew, which must then be random.
+        every: steps between two drops, at least 1; None drops none.
+        eta: a drop keeps one of so many, at least 2.
+        least: how many replicas are never dropped for being worse, from 1 to ``n``.
+
+    Raises:
+        TypeError: ``inner`` is no solver.
+        ValueError: a setting outside its range; in the first step, ``spread=None`` and a model whose start is not random.
+
+    Example:
+        >>> import torch, ebm
+        >>> class Rugged(ebm.Energy):
+        ...     def init_latent(self, c, draw):
+        ...         return c + 3.0
+        ...     def forward(self, z, c):
+        ...         return ((z - c).square() + 4 - 4 * (4 * (z - c)).cos()).sum(1)
+        >>> x = torch.zeros(1, 2)
+        >>> alone = ebm.infer(Rugged(), x, steps=40)
+        >>> broad = ebm.infer(Rugged(), x, steps=40, solver=ebm.Restarts(32, ebm.AdaptiveDescent(), spread=3.0, every=10))
+        >>> bool(broad.energy < alone.energy)
+        True
+
+    Source: Jamieson and Talwalkar (2016), successive halving, with the energy as the loss. There all rounds are granted
+    equal work, so they grow longer as replicas are dropped; here they are equally long, because the budget of an
+    anytime call need not be known, and whatever is left of it goes to the survivors.
+    """
+
+    n: int
+    inner: Solver
+    spread: float | Callable[[Any, Draw], Any] | None = None
+    every: int | None = None
+    eta: int = 2
+    least: int = 1
+    compiles: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.inner, Solver):
+            raise TypeError(
+                f"`Restarts` wraps a solver; got {type(self.inner).__name__}. Pass `Restarts(8, Descent(0.1), spread=1.0)`, say."
+            )
+        for name, lowest in (("n", 1), ("eta", 2), ("every", 1), ("least", 1)):
+            value = getattr(self, name)
+            if not (value is None and name == "every") and (not isinstance(value, int) or value < lowest):
+                raise ValueError(
+                    f"`Restarts({name}=...)` is a whole number of at least {lowest}; got {value!r}. Pass one."
+                )
+        if self.least > self.n:
+            raise ValueError(
+                f"`Restarts(least=...)` may not exceed n={self.n}; got {self.least}. To drop none, pass `every=None`."
+            )
+        if self.spread is not None and not callable(self.spread):
+            positive("Restarts", "spread", self.spread)
+
+    @property
+    def needs(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """What the solver inside needs."""
+        return self.inner.needs
+
+    @property
+    def keep(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """What the solver inside keeps."""
+        return self.inner.keep
+
+    @property
+    def noisy(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The other replicas' starts are drawn."""
+        return self.n > 1 or self.inner.noisy
+
+    def start(self, z: Any) -> Any:
+        """Where the solver inside may start."""
+        return self.inner.start(z)
+
+    def most(self, z: Any, differentiated: bool = False) -> dict[str, int]:
+        """What all replicas together ask before any is dropped.
+
+        Under a graph twice that, since replicas that fail must not reach it, and one evaluation more for each whose
+        force was computed without one.
+        """
+        inner, again = self.inner.most(z, differentiated), 2 if differentiated else 1
+        asked = {kind: self.n * again * times for kind, times in inner.items()}
+        asked["point"] = self.n * again * max(inner.get("point", 0), 1) + (self.n - 1) * (again - 1)
+        return asked | ({"start": (self.n - 1) * again} if self.spread is None and self.n > 1 else {})
+
+    def init(self, point: Point) -> Replicas:
+        """Every replica at the call's own start; the first step moves the others to theirs."""
+        first = rows.first_leaf(point.z)
+        zeros = torch.zeros(first.shape[0], dtype=torch.int64, device=first.device)
+        none = torch.zeros(first.shape[0], self.n, dtype=torch.bool, device=first.device)
+
+        def copies(leaf: Tensor) -> Tensor:
+            return torch.stack([leaf] * self.n, 1)
+
+        points, inner = rows.map_rows(copies, point), rows.map_rows(copies, self.inner.init(point))
+        return Replicas(points, inner, ~none, none, zeros, zeros)
+
+    def step(self, field: Field, point: Point, memory: Replicas, draw: Draw) -> Step:
+        """A step of every replica in the race; in the first one all but replica 0 are placed instead."""
+        young = (memory.age == 0)[:, None] & (torch.arange(self.n, device=memory.age.device) > 0)
+        race = memory.alive & ~memory.stalled
+        place, move = _Who.of(memory.alive & young), _Who.of(race & ~young)
+        herd = _Herd.of(memory)
+        if torch.is_grad_enabled() and _has_graph(point) and not _has_graph(memory.points):
+            herd = _with_graph(field, point, herd, memory.shown, move)
+        herd = herd.asked(place, lambda who: self._placed(field, point, who, draw))
+        before = herd
+        herd = herd.asked(move, lambda who: self._moved(field, before, who, draw))
+        return self._shown(memory, herd)
+
+    def _placed(self, field: Field, point: Point, who: _Who, draw: Draw) -> Step:
+        """Replicas evaluated where they begin."""
+        part, own = field.of(who.samples), rows.take(point.z, who.samples)
+        mine = draw.of(who.samples, who.replicas)
+        if self.spread is None:
+            start = part.start(mine)
+            if not mine.used:
+                raise ValueError(
+                    "`Restarts(spread=None)` begins where the model does, drawn anew for each replica; got a model whose `init_latent` "
+                    "draws nothing, so all would be the same. Pass `spread=0.5`, say, the size of the noise around its start."
+                )
+        elif callable(self.spread):
+            start = self.spread(own, mine)
+        else:
+            start = rows.add(own, mine.normal(own), self.spread)
+        start = rows.map_rows(lambda leaf, like: leaf.to(like.dtype), start, own)
+        begun = part(self.inner.start(start))
+        return Step(begun, self.inner.init(begun))
+
+    def _moved(self, field: Field, herd: _Herd, who: _Who, draw: Draw) -> Step:
+        """A step of the solver inside."""
+        point, memory = who.taken((herd.points, herd.inner))
+        noise: Any = draw.of(who.samples, who.replicas) if self.inner.noisy else None
+        return self.inner.step(field.of(who.samples), point, memory, noise)
+
+    def _shown(self, memory: Replicas, herd: _Herd) -> Step:
+        """The best replica's point, and the memory after the worse are dropped where it is time."""
+        alive, stalled, accepted = (leaf.view(-1, self.n) for leaf in (herd.alive, herd.stalled, herd.accepted))
+        order = _order(herd.points, alive)
+        age, shown = memory.age + 1, order[:, 0]
+        lost = ~alive.any(1)
+        alive = alive & (order.argsort(1) < self._kept(alive, age)[:, None])
+        at = torch.arange(len(age), device=age.device) * self.n + shown
+        best = Point(*rows.take(tuple(herd.points), at))
+        # replicas keep their last finite point, so that a sample which has lost them all must be told from one at rest
+        best = best._replace(z=rows.where(lost, rows.map_rows(lambda z: torch.full_like(z, torch.nan), best.z), best.z))
+        said = Info(accepted.flatten()[at] | (shown != memory.shown), ~lost & ~(alive & ~stalled).any(1))
+        points, inner = rows.map_rows(lambda leaf: leaf.unflatten(0, alive.shape), (herd.points, herd.inner))
+        return Step(best, Replicas(points, inner, alive, stalled, shown, age), said)
+
+    def _kept(self, alive: Tensor, age: Tensor) -> Tensor:
+        """How many replicas of each sample stay in the race, (B,)."""
+        count = alive.sum(1)
+        if self.every is None:
+            return count
+        fewer = torch.div(count + self.eta - 1, self.eta, rounding_mode="floor").clamp_min(self.least)
+        return torch.where(age % self.every == 0, fewer, count)
+
+
+class _Who(NamedTuple):
+    """Some replicas: their numbers among all, whose they are, and which of that sample's."""
+
+    index: Tensor
+    samples: Tensor
+    replicas: Tensor
+    everyone: bool
+
+    @staticmethod
+    def of(mask: Tensor) -> _Who:
+        """The replicas where a mask (B, n) is true."""
+        samples, replicas = mask.nonzero().unbind(1)
+        return _Who(samples * mask.shape[1] + replicas, samples, replicas, len(samples) == mask.numel())
+
+    def only(self, which: Tensor) -> _Who:
+        """Those of them where ``which`` is true."""
+        return _Who(self.index[which], self.samples[which], self.replicas[which], False)
+
+    def taken(self, tree: Any) -> Any:
+        """Their rows of a tree that holds one for each replica."""
+        return tree if self.everyone else rows.take(tree, self.index)
+
+    def put(self, tree: Any, part: Any) -> Any:
+        """The tree with their rows replaced."""
+        return part if self.everyone else rows.put(tree, self.index, part)
+
+
+class _Herd(NamedTuple):
+    """All replicas of all samples, one a row; what a step does to them."""
+
+    points: Point
+    inner: Any
+    alive: Tensor
+    stalled: Tensor
+    accepted: Tensor
+
+    @staticmethod
+    def of(memory: Replicas) -> _Herd:
+        points, inner, alive, stalled = rows.map_rows(lambda leaf: leaf.flatten(0, 1), tuple(memory[:4]))
+        return _Herd(points, inner, alive, stalled, torch.zeros_like(alive))
+
+    def asked(self, who: _Who, ask: Callable[[_Who], Step]) -> _Herd:
+        """After ``ask`` moved some replicas: those that stayed finite go on from there, the others are out of the race."""
+        if not len(who.index):
+            return self
+        went, step = who, ask(who)
+        good = rows.finite(tuple(step.point))
+        if not bool(good.all()):
+            went = who.only(good)
+            if not len(went.index):
+                return self._replace(alive=self.alive.index_fill(0, who.index, False))
+            # under a graph a failed row would send nan into shared parameters, so the others are asked once more without it
+            step = ask(went) if torch.is_grad_enabled() else Step(*rows.take(tuple(step), good.nonzero().flatten()))
+        yes, info = torch.ones_like(went.index, dtype=torch.bool), step.info
+        accepted, stalled = (yes if info.accepted is None else info.accepted), info.stalled
+        return _Herd(
+            went.put(self.points, step.point),
+            went.put(self.inner, step.memory),
+            self.alive if went is who else self.alive.index_fill(0, who.index, False).index_fill(0, went.index, True),
+            self.stalled if stalled is None else went.put(self.stalled, stalled),
+            went.put(self.accepted, accepted),
+        )
+
+
+def _order(points: Point, alive: Tensor) -> Tensor:
+    """The numbers of each sample's replicas from the best to the worst, (B, n); those out of the race come last."""
+    rank = rows.rms(points.force) if points.energy is None else points.energy
+    rank = rank.detach().view(alive.shape)
+    # rounding depends on who is computed together; it must not decide between replicas at the same or mirrored minima
+    bits = torch.finfo(rank.dtype).bits
+    digits = 2.0 ** (20 if bits <= 32 else 42)
+    mantissa, exponent = torch.frexp(rank)
+    coarse = torch.ldexp((mantissa * digits).round() / digits, exponent)
+    return torch.where(alive, coarse, torch.inf).argsort(dim=1, stable=True)
+
+
+def _has_graph(point: Point) -> bool:
+    return any(leaf.requires_grad for leaf in rows.leaves(point.force))
+
+
+def _with_graph(field: Field, point: Point, herd: _Herd, shown: Tensor, who: _Who) -> _Herd:
+    """The points of the replicas about to move, now with a graph: a force remembered without one would pass no gradient on."""
+    at = torch.arange(len(shown), device=shown.device) * (len(herd.alive) // max(len(shown), 1)) + shown
+    points = Point(*rows.put(tuple(herd.points), at, tuple(point)))
+    others = who.only(~torch.isin(who.index, at))
+    if len(others.index):
+        points = Point(*others.put(tuple(points), tuple(field.of(others.samples)(others.taken(points.z)))))
+    return herd._replace(points=points)
