@@ -100,10 +100,12 @@ class Info(NamedTuple):
     Attributes:
         accepted: bool (B,), False where the proposal was turned down and the latent stayed; None: all accepted.
         stalled: bool (B,), True where the solver can make no further progress; None: none.
+        busy: bool (B,), True where a stop rule may not end the sample yet, because the point shown is not all there is; None: none.
     """
 
     accepted: Tensor | None = None
     stalled: Tensor | None = None
+    busy: Tensor | None = None
 
 
 class Step(NamedTuple):

@@ -48,7 +48,8 @@ class Restarts(Wrapper):
     :math:`\eta` = ``eta`` and l = ``least``. A replica that turns non-finite is dropped, one that stalls is stepped no more.
 
     Replica 0 begins at the call's own start. The first step moves it and evaluates the others where they begin, which
-    costs one evaluation each. Energies that differ only by rounding count as equal; then the lower number wins.
+    costs one evaluation each. A stop rule can end a sample when no more than ``least`` replicas still move (or at its start,
+    before the first step): the best of many may be at rest long before a better one is. Energies that differ only by rounding count as equal; then the lower number wins.
 
     Args:
         n: replicas a sample, at least 1.
@@ -199,7 +200,8 @@ class Restarts(Wrapper):
         best = Point(*rows.take(tuple(herd.points), at))
         # replicas keep their last finite point, so that a sample which has lost them all must be told from one at rest
         best = best._replace(z=rows.where(lost, rows.map_rows(lambda z: torch.full_like(z, torch.nan), best.z), best.z))
-        said = Info(accepted.flatten()[at] | (shown != memory.shown), ~lost & ~(alive & ~stalled).any(1))
+        going = (alive & ~stalled).sum(1)
+        said = Info(accepted.flatten()[at] | (shown != memory.shown), ~lost & (going == 0), going > self.least)
         points, inner = rows.map_rows(lambda leaf: leaf.unflatten(0, alive.shape), (herd.points, herd.inner))
         return Step(best, Replicas(points, inner, alive, stalled, shown, age), said)
 
