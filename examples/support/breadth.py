@@ -52,44 +52,43 @@ def compare(task: Task, seeds: int, evals: int) -> Result:
     budgets = [2**k for k in range(4, evals.bit_length()) if 2**k <= evals]
     first = ebm.infer(task.model, x, steps=0, generator=torch.Generator().manual_seed(0))
     price = int(first.flops_per_sample[0])
-    found = [_widths(task, x, width, drops, budgets) for width in WIDTHS for drops in (False, True)[: 1 + (width > 1)]]
+    limits = [price * budget for budget in budgets]
+    found = [_widths(task, x, width, drops, limits) for width in WIDTHS for drops in (False, True)[: 1 + (width > 1)]]
     found += [_langevin(task, x, budgets), _random(task, x, budgets, price)]
     energies = torch.stack([energy for *_, energy in found]).unflatten(2, (seeds, -1))
-    lowest = energies.amin((0, 1, 2)).minimum(
-        task.lowest
-    )  # where the least energy is not known, a contender may have found it
+    # where the least energy is not known, a contender may have gone below the least known
+    lowest = energies.amin((0, 1, 2)).minimum(task.lowest)
     curves = [
         Curve(name, width, drops, own - lowest) for (name, width, drops, _), own in zip(found, energies, strict=True)
     ]
-    return Result(task, budgets, [price * budget for budget in budgets], curves)
+    return Result(task, budgets, limits, curves)
 
 
-def _widths(task: Task, x: Any, width: int, drops: bool, budgets: list[int]) -> tuple[str, int, bool, Tensor]:
+def _widths(task: Task, x: Any, width: int, drops: bool, flops: list[int]) -> tuple[str, int, bool, Tensor]:
     """Descent from ``width`` starts a sample."""
     inner = ebm.AdaptiveDescent()
     solver = ebm.Restarts(width, inner, every=EVERY if drops else None) if width > 1 else inner
-    steps = LONGEST + (EVERY * width if drops else 0)
     name = "one start" if width == 1 else f"{width} starts" + (", halved" if drops else "")
-    return name, width, drops, _along(task.model, x, solver, steps, budgets)
+    return name, width, drops, _along(task.model, x, solver, flops)
 
 
-def _along(model: ebm.Energy, x: Any, solver: ebm.Solver, steps: int, budgets: list[int]) -> Tensor:
+def _along(model: ebm.Energy, x: Any, solver: ebm.Solver, flops: list[int]) -> Tensor:
     """The best energy of each sample when it had executed no more than each budget, (budgets, B)."""
     generator = torch.Generator().manual_seed(0)
-    limits = torch.tensor(budgets)[:, None]
+    limits = torch.tensor(flops)[:, None]
     best: Any = None
-    stream = ebm.stream(model, x, steps=steps, solver=solver, keep="best", generator=generator, compact=True)
+    stream = ebm.stream(model, x, steps=LONGEST, solver=solver, keep="best", generator=generator, compact=True)
     for item in stream:
         assert item.energy is not None
-        within = item.evals <= limits
+        within = item.flops_per_sample <= limits
         best = item.energy.expand(within.shape) if best is None else torch.where(within, item.energy, best)
-        if bool((item.evals >= budgets[-1]).all()):
+        if bool((item.flops_per_sample >= flops[-1]).all()):
             break
     return best
 
 
 def _langevin(task: Task, x: Any, budgets: list[int]) -> tuple[str, int, bool, Tensor]:
-    """One start with noise, each budget ending in a descent; the temperature that solves most at the largest budget."""
+    """One start with noise, each budget ending in a descent; the temperature with the smallest mean gap at the largest budget."""
     tried = []
     for temperature in task.temperatures:
         solver = ebm.Langevin(task.step, temperature)
@@ -151,13 +150,12 @@ def print_table(result: Result) -> None:
 
 
 def verdict(result: Result) -> str:
-    """One sentence, from the numbers: which width wins at which budget."""
-    plain = [curve for curve in result.curves if curve.width and not curve.name.startswith("Langevin")]
-    gaps = torch.stack([curve.gap.mean((1, 2)) for curve in plain])
+    """One sentence, from the numbers: which contender wins at which budget."""
+    gaps = torch.stack([curve.gap.mean((1, 2)) for curve in result.curves])
     best = gaps.argmin(0).tolist()
     spans: list[tuple[str, int, int]] = []
     for budget, index in zip(result.flops, best, strict=True):
-        name = plain[index].name
+        name = result.curves[index].name
         spans = (
             [*spans[:-1], (name, spans[-1][1], budget)]
             if spans and spans[-1][0] == name
@@ -206,6 +204,7 @@ def picture(path: Path, results: list[Result]) -> None:
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import NullFormatter
 
     figure, axes = plt.subplots(2, len(results), figsize=(4 * len(results), 6), sharex="col", layout="constrained")
     for column, result in enumerate(results):
@@ -215,6 +214,7 @@ def picture(path: Path, results: list[Result]) -> None:
             _draw_curve(upper, lower, result, curve, gap)
         upper.set(xscale="log", yscale="log", title=result.task.name)
         lower.set(xscale="log", xlabel="executed FLOPs a sample", ylim=(-3, 103))
+        upper.yaxis.set_minor_formatter(NullFormatter())
         for part in (upper, lower):
             part.grid(alpha=0.25)
     axes[0][0].set_ylabel("mean energy gap")
@@ -227,6 +227,7 @@ def picture(path: Path, results: list[Result]) -> None:
     print(f"wrote {path}")
 
 
+_FLOOR = 1e-3
 _COLOURS = {1: "#d94801", 4: "#9ecae1", 16: "#4292c6", 64: "#08306b"}
 
 
@@ -236,6 +237,6 @@ def _draw_curve(upper: Any, lower: Any, result: Result, curve: Curve, gap: Tenso
     colour = "grey" if noisy or random else _COLOURS[curve.width]
     style = ":" if random else "--" if curve.drops else "-." if noisy else "-"
     for axes, values in ((upper, gap), (lower, 100 * curve.solved(result.task))):
-        low = values.clamp_min(1e-4) if axes is upper else values
+        low = values.clamp_min(_FLOOR) if axes is upper else values
         axes.plot(result.flops, low.mean(1), style, color=colour, label=label, linewidth=1.6)
         axes.fill_between(result.flops, low.amin(1), low.amax(1), color=colour, alpha=0.12, linewidth=0)
