@@ -43,7 +43,7 @@ class Restarts(Wrapper):
     r"""Several starts a sample, settled side by side by one solver; the best is shown, the worse may be dropped early.
 
     A step moves every replica that is still in the race, so it costs as many steps of the solver inside. The point of a
-    step is that of the replica with the lowest energy (for an update, the lowest residual). After every ``every`` steps
+    step is that of the replica with the lowest energy (for an update, the smallest root mean square of the force). After every ``every`` steps
     the worse part is dropped for good: of k replicas in the race :math:`\max(l, \lceil k / \eta \rceil)` stay, with
     :math:`\eta` = ``eta`` and l = ``least``. A replica that turns non-finite is dropped, one that stalls is stepped no more.
 

@@ -268,6 +268,24 @@ def _from(model: ebm.Energy, before: ebm.Solution, solver: ebm.Restarts, steps: 
     return ebm.infer(model, X, steps=steps, solver=solver, resume=going, keep="last").energy  # type: ignore[return-value]
 
 
+def test_starts_lie_where_the_solver_inside_allows():
+    inner = ebm.Project(ebm.Descent(0.3), ebm.Box(-0.2, 0.2))
+    found = ebm.infer(Quadratic(), X, steps=1, solver=ebm.Restarts(5, inner, spread=3.0)).carry.memory.points
+    assert found.z.abs().max() <= 0.2 and (found.z[:, 1:].abs() == 0.2).double().mean() > 0.8
+    one = ebm.infer(Quadratic(), X, steps=60, solver=inner)
+    many = ebm.infer(Quadratic(), X, steps=60, solver=ebm.Restarts(5, inner, spread=3.0))
+    torch.testing.assert_close(many.z, one.z, rtol=1e-6, atol=1e-6)
+
+
+def test_single_precision_and_an_empty_batch():
+    model, x = Quadratic(dtype=torch.float32), X.float()
+    solver = ebm.Restarts(4, ebm.AdaptiveDescent(), spread=0.5, every=3)
+    found = ebm.infer(model, x, steps=40, solver=solver)
+    assert found.z.dtype == torch.float32
+    torch.testing.assert_close(found.z, model.settled(x), rtol=1e-3, atol=1e-3)
+    assert len(ebm.infer(model, x[:0], steps=4, solver=solver)) == 0
+
+
 def test_an_update_is_ranked_by_its_residual():
     found = ebm.infer(Tanh(3), X, steps=3, solver=ebm.Restarts(6, ebm.Picard(0.5), spread=1.0), keep="last")
     residual = rows.rms(found.carry.memory.points.force.flatten(0, 1)).view(5, 6)
