@@ -396,7 +396,7 @@ FAULTS = [
     ),
     Fault(
         "a race in which the worse stay",
-        "ebm/solvers/restarts.py",
+        "ebm/solvers/replicas.py",
         "return torch.where(alive, coarse, torch.inf).argsort(dim=1, stable=True)",
         "return torch.where(alive, -coarse, torch.inf).argsort(dim=1, stable=True)",
         "tests/solvers/test_restarts.py -k 'race or would'",
@@ -410,7 +410,7 @@ FAULTS = [
     ),
     Fault(
         "a failed replica stays in the race",
-        "ebm/solvers/restarts.py",
+        "ebm/solvers/replicas.py",
         "went = who.only(good)",
         "went = who.only(torch.ones_like(good))",
         "tests/solvers/test_restarts.py -k 'fails or failed'",
@@ -418,7 +418,7 @@ FAULTS = [
     Fault(
         "a tail that remembers forces without a graph",
         "ebm/solvers/restarts.py",
-        "if torch.is_grad_enabled() and _has_graph(point) and not _has_graph(memory.points):",
+        "if torch.is_grad_enabled() and has_graph(point) and not has_graph(memory.points):",
         "if False:",
         "tests/solvers/test_restarts.py -k tail",
     ),

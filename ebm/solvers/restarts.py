@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -14,28 +14,9 @@ from ebm.noise import Draw
 from ebm.objective import Point
 from ebm.solvers.base import Field, Info, Solver, Step, Wrapper
 from ebm.solvers.descent import positive
+from ebm.solvers.replicas import Herd, Replicas, Who, has_graph, ranking, with_graph
 
-__all__ = ["Replicas", "Restarts"]
-
-
-class Replicas(NamedTuple):
-    """The memory of `Restarts`; leaves are (B, n, ...), the last two (B,).
-
-    Attributes:
-        points: where each replica stands.
-        inner: the memory of the solver inside, one a replica.
-        alive: bool (B, n), which replicas are still in the race.
-        stalled: bool (B, n), which of them can make no further progress and are no longer stepped.
-        shown: int64 (B,), the replica that the last step showed.
-        age: int64 (B,), steps taken.
-    """
-
-    points: Point
-    inner: Any
-    alive: Tensor
-    stalled: Tensor
-    shown: Tensor
-    age: Tensor
+__all__ = ["Restarts"]
 
 
 @dataclass(frozen=True)
@@ -155,16 +136,16 @@ class Restarts(Wrapper):
         """A step of every replica in the race; in the first one all but replica 0 are placed instead."""
         young = (memory.age == 0)[:, None] & (torch.arange(self.n, device=memory.age.device) > 0)
         race = memory.alive & ~memory.stalled
-        place, move = _Who.of(memory.alive & young), _Who.of(race & ~young)
-        herd = _Herd.of(memory)
-        if torch.is_grad_enabled() and _has_graph(point) and not _has_graph(memory.points):
-            herd = _with_graph(field, point, herd, memory.shown, move)
+        place, move = Who.of(memory.alive & young), Who.of(race & ~young)
+        herd = Herd.of(memory)
+        if torch.is_grad_enabled() and has_graph(point) and not has_graph(memory.points):
+            herd = with_graph(field, point, herd, memory.shown, move)
         herd = herd.asked(place, lambda who: self._placed(field, point, who, draw))
         before = herd
         herd = herd.asked(move, lambda who: self._moved(field, before, who, draw))
         return self._shown(memory, herd)
 
-    def _placed(self, field: Field, point: Point, who: _Who, draw: Draw) -> Step:
+    def _placed(self, field: Field, point: Point, who: Who, draw: Draw) -> Step:
         """Replicas evaluated where they begin."""
         part, own = field.of(who.samples), rows.take(point.z, who.samples)
         mine = draw.of(who.samples, who.replicas)
@@ -183,16 +164,16 @@ class Restarts(Wrapper):
         begun = part(self.inner.start(start))
         return Step(begun, self.inner.init(begun))
 
-    def _moved(self, field: Field, herd: _Herd, who: _Who, draw: Draw) -> Step:
+    def _moved(self, field: Field, herd: Herd, who: Who, draw: Draw) -> Step:
         """A step of the solver inside."""
         point, memory = who.taken((herd.points, herd.inner))
         noise: Any = draw.of(who.samples, who.replicas) if self.inner.noisy else None
         return self.inner.step(field.of(who.samples), point, memory, noise)
 
-    def _shown(self, memory: Replicas, herd: _Herd) -> Step:
+    def _shown(self, memory: Replicas, herd: Herd) -> Step:
         """The best replica's point, and the memory after the worse are dropped where it is time."""
         alive, stalled, accepted = (leaf.view(-1, self.n) for leaf in (herd.alive, herd.stalled, herd.accepted))
-        order = _order(herd.points, alive)
+        order = ranking(herd.points, alive)
         age, shown = memory.age + 1, order[:, 0]
         lost = ~alive.any(1)
         alive = alive & (order.argsort(1) < self._kept(alive, age)[:, None])
@@ -212,93 +193,3 @@ class Restarts(Wrapper):
             return count
         fewer = torch.div(count + self.eta - 1, self.eta, rounding_mode="floor").clamp_min(self.least)
         return torch.where(age % self.every == 0, fewer, count)
-
-
-class _Who(NamedTuple):
-    """Some replicas: their numbers among all, whose they are, and which of that sample's."""
-
-    index: Tensor
-    samples: Tensor
-    replicas: Tensor
-    everyone: bool
-
-    @staticmethod
-    def of(mask: Tensor) -> _Who:
-        """The replicas where a mask (B, n) is true."""
-        samples, replicas = mask.nonzero().unbind(1)
-        return _Who(samples * mask.shape[1] + replicas, samples, replicas, len(samples) == mask.numel())
-
-    def only(self, which: Tensor) -> _Who:
-        """Those of them where ``which`` is true."""
-        return _Who(self.index[which], self.samples[which], self.replicas[which], False)
-
-    def taken(self, tree: Any) -> Any:
-        """Their rows of a tree that holds one for each replica."""
-        return tree if self.everyone else rows.take(tree, self.index)
-
-    def put(self, tree: Any, part: Any) -> Any:
-        """The tree with their rows replaced."""
-        return part if self.everyone else rows.put(tree, self.index, part)
-
-
-class _Herd(NamedTuple):
-    """All replicas of all samples, one a row; what a step does to them."""
-
-    points: Point
-    inner: Any
-    alive: Tensor
-    stalled: Tensor
-    accepted: Tensor
-
-    @staticmethod
-    def of(memory: Replicas) -> _Herd:
-        points, inner, alive, stalled = rows.map_rows(lambda leaf: leaf.flatten(0, 1), tuple(memory[:4]))
-        return _Herd(points, inner, alive, stalled, torch.zeros_like(alive))
-
-    def asked(self, who: _Who, ask: Callable[[_Who], Step]) -> _Herd:
-        """After ``ask`` moved some replicas: those that stayed finite go on from there, the others are out of the race."""
-        if not len(who.index):
-            return self
-        went, step = who, ask(who)
-        good = rows.finite(tuple(step.point))
-        if not bool(good.all()):
-            went = who.only(good)
-            if not len(went.index):
-                return self._replace(alive=self.alive.index_fill(0, who.index, False))
-            # under a graph a failed row would send nan into shared parameters, so the others are asked once more without it
-            step = ask(went) if torch.is_grad_enabled() else Step(*rows.take(tuple(step), good.nonzero().flatten()))
-        yes, info = torch.ones_like(went.index, dtype=torch.bool), step.info
-        accepted, stalled = (yes if info.accepted is None else info.accepted), info.stalled
-        return _Herd(
-            went.put(self.points, step.point),
-            went.put(self.inner, step.memory),
-            self.alive if went is who else self.alive.index_fill(0, who.index, False).index_fill(0, went.index, True),
-            self.stalled if stalled is None else went.put(self.stalled, stalled),
-            went.put(self.accepted, accepted),
-        )
-
-
-def _order(points: Point, alive: Tensor) -> Tensor:
-    """The numbers of each sample's replicas from the best to the worst, (B, n); those out of the race come last."""
-    rank = rows.rms(points.force) if points.energy is None else points.energy
-    rank = rank.detach().view(alive.shape)
-    # rounding depends on who is computed together; it must not decide between replicas at the same or mirrored minima
-    bits = torch.finfo(rank.dtype).bits
-    digits = 2.0 ** (20 if bits <= 32 else 42)
-    mantissa, exponent = torch.frexp(rank)
-    coarse = torch.ldexp((mantissa * digits).round() / digits, exponent)
-    return torch.where(alive, coarse, torch.inf).argsort(dim=1, stable=True)
-
-
-def _has_graph(point: Point) -> bool:
-    return any(leaf.requires_grad for leaf in rows.leaves(point.force))
-
-
-def _with_graph(field: Field, point: Point, herd: _Herd, shown: Tensor, who: _Who) -> _Herd:
-    """The points of the replicas about to move, now with a graph: a force remembered without one would pass no gradient on."""
-    at = torch.arange(len(shown), device=shown.device) * (len(herd.alive) // max(len(shown), 1)) + shown
-    points = Point(*rows.put(tuple(herd.points), at, tuple(point)))
-    others = who.only(~torch.isin(who.index, at))
-    if len(others.index):
-        points = Point(*others.put(tuple(points), tuple(field.of(others.samples)(others.taken(points.z)))))
-    return herd._replace(points=points)
