@@ -36,7 +36,7 @@ suppress_warnings = ["config.cache", "ref.python"]
 sphinx_gallery_conf = {
     "examples_dirs": ["../examples"],
     "gallery_dirs": ["gallery"],
-    "filename_pattern": r"/(quickstart|mnist_anytime|cifar_anytime)\.py",
+    "filename_pattern": r"/(quickstart|depth_against_breadth|mnist_anytime|cifar_anytime)\.py",
     "ignore_pattern": r"support",
     "reset_argv": "gallery_arguments.smoke",
     "show_memory": False,

@@ -51,6 +51,9 @@ class Draw:
         keys: int64 (B,), one a sample.
         step: int64 (B,), the number of steps each sample has taken; -1 while the initial latent is made.
 
+    Attributes:
+        used: whether anything was drawn.
+
     Example:
         >>> import torch
         >>> from ebm import Draw
@@ -66,6 +69,24 @@ class Draw:
         self.keys = keys
         self.step = step
         self._site = 0
+
+    @property
+    def used(self) -> bool:
+        """Whether anything was drawn."""
+        return self._site > 0
+
+    def of(self, samples: Tensor, replicas: Tensor) -> Draw:
+        """The noise of replicas of samples, in the same step.
+
+        Args:
+            samples: int64 (R,), whose replica each row is.
+            replicas: int64 (R,), its number; replica 0 draws what the sample itself draws.
+        """
+        keys = self.keys[samples]
+        # for one replica a bijection of keys, so no two samples come to share one
+        low = _mix((keys & _MASK) ^ _mix((replicas * _GOLDEN) & _MASK))
+        high = _mix(((keys >> 32) & _MASK) ^ _mix((low + replicas) & _MASK))
+        return Draw(torch.where(replicas == 0, keys, (high << 32) | low), self.step[samples])
 
     def normal(self, like: Any) -> Any:
         """Standard normal numbers in the shapes, dtypes and device of a row tree, by the Box-Muller transform."""

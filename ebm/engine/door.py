@@ -160,10 +160,10 @@ def check_fit(solver: Solver, stop: Any, model: Objective, compiled: bool | int)
                 f"The {role} {type(part).__name__} needs {', '.join(missing)}; {type(model).__name__} provides {able}. "
                 f"Choose another {role}, or give the model what is missing."
             )
-    if compiled and "conditional" in solver.needs:
+    if compiled and not solver.compiles:
         raise ValueError(
-            f"`compile=True` writes out one conditional for every unit of {type(solver).__name__}, which takes longer than it can save. "
-            "Leave `compile` out."
+            f"`compile=True` does not suit {type(solver).__name__}: its steps go through the units one by one, or have shapes that depend on "
+            "the data. Leave `compile` out, or choose another solver."
         )
     if compiled and "levels" in model.provides:
         raise ValueError(

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ebm import rows
 from ebm.engine.flops import FlopCounter
+from ebm.noise import Draw
 from ebm.objective import Objective, Point, Product, variable
 
 __all__ = ["CountedField", "Meter", "evaluate", "learn_prices", "pullback"]
@@ -27,18 +28,32 @@ class CountedField:
         self._objective = objective
         self._c = c
         self._batch = batch
+        self._samples: Tensor | None = None
         self.asked: dict[str, int | Tensor] = {"point": 0}
 
-    def _count(self, kind: str, times: int | Tensor = 1) -> None:
+    def _count(self, kind: str) -> None:
+        times: int | Tensor = 1
+        if self._samples is not None:
+            none = torch.zeros(self._batch, dtype=torch.int64, device=self._samples.device)
+            times = none.index_add(0, self._samples, torch.ones_like(self._samples))
         self.asked[kind] = self.asked.get(kind, 0) + times
 
+    def of(self, samples: Tensor) -> CountedField:
+        """The field of rows that belong to the given samples; what is asked of it is charged to those."""
+        part = CountedField(self._objective, rows.take(self._c, samples), self._batch)
+        part._samples = samples if self._samples is None else self._samples[samples]
+        part.asked = self.asked
+        return part
+
     def __call__(self, z: Any, samples: Tensor | None = None) -> Point:
-        if samples is None:
-            self._count("point")
-            return evaluate(self._objective, z, self._c)
-        none = torch.zeros(self._batch, dtype=torch.int64, device=samples.device)
-        self._count("point", none.index_add(0, samples, torch.ones_like(samples)))
-        return evaluate(self._objective, z, rows.take(self._c, samples))
+        if samples is not None:
+            return self.of(samples)(z)
+        self._count("point")
+        return evaluate(self._objective, z, self._c)
+
+    def start(self, draw: Draw) -> Any:
+        self._count("start")
+        return self._objective.init_latent(self._c, draw)
 
     def conditional(self, z: Any, block: Tensor) -> Tensor:
         self._count("conditional")
@@ -115,8 +130,10 @@ def learn_prices(meter: Meter, objective: Any, kinds: Iterable[str], z: Any, c: 
     if not kinds:
         return
     one = torch.ones(rows.count(z), dtype=rows.first_leaf(z).dtype, device=rows.first_leaf(z).device)
+    keys = torch.zeros_like(one, dtype=torch.int64)
     ask: dict[str, Callable[[], Callable[[Any], Any]]] = {
         "point": lambda: lambda latent: objective.point(latent, c),
+        "start": lambda: lambda latent: objective.init_latent(c, Draw(keys, keys)),
         "conditional": lambda: (
             lambda latent: objective.conditional(latent, c, torch.zeros_like(one, dtype=torch.int64))
         ),

@@ -261,6 +261,8 @@ class Settling:
         with torch.no_grad():
             look = problem.look(step.point, block.c, carry.point, step.info.accepted)
             done, rest = (None, carry.rest) if problem.stop is None else problem.stop.check(look, carry.rest)
+            if done is not None and step.info.busy is not None:
+                done = done & ~step.info.busy
             rank = problem.rank(step.point, block.c).detach() if problem.best else None
             better = None if rank is None else rank <= carry.rank
         return done, rest, better, rank

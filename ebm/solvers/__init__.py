@@ -14,6 +14,7 @@ from ebm.solvers.langevin import Langevin
 from ebm.solvers.picard import Picard
 from ebm.solvers.project import Box, Project, Sphere
 from ebm.solvers.rungs import OnRung
+from ebm.solvers.restarts import Restarts
 
 __all__ = [
     "Adam",
@@ -32,6 +33,7 @@ __all__ = [
     "OnRung",
     "Picard",
     "Project",
+    "Restarts",
     "Solver",
     "Sphere",
     "Step",

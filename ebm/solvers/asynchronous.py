@@ -38,6 +38,7 @@ class Asynchronous(Solver):
 
     order: Literal["random", "cyclic"] = "random"
     needs: ClassVar[frozenset[str]] = frozenset({"conditional"})
+    compiles: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.order not in ("random", "cyclic"):

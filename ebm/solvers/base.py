@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from copy import copy
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from torch import Tensor
@@ -24,6 +25,14 @@ class Field(Protocol):
 
         ``samples`` (int64, one a row of ``z``) says whose latent each row is, where a sample has several or none.
         """
+        ...
+
+    def of(self, samples: Tensor) -> Field:
+        """The field of rows that belong to the given samples (int64, one a row), of which one may have several or none."""
+        ...
+
+    def start(self, draw: Draw) -> Any:
+        """Where the objective itself starts, drawn anew."""
         ...
 
     def conditional(self, z: Any, block: Tensor) -> Tensor:
@@ -60,6 +69,15 @@ class View:
     def __call__(self, z: Any, samples: Tensor | None = None) -> Point:
         return self.field(z, samples)
 
+    def of(self, samples: Tensor) -> Field:
+        """The same view of those rows; a view that holds rows of its own takes theirs, too."""
+        part = copy(self)
+        part.field = self.field.of(samples)
+        return part
+
+    def start(self, draw: Draw) -> Any:
+        return self.field.start(draw)
+
     def conditional(self, z: Any, block: Tensor) -> Tensor:
         return self.field.conditional(z, block)
 
@@ -82,10 +100,12 @@ class Info(NamedTuple):
     Attributes:
         accepted: bool (B,), False where the proposal was turned down and the latent stayed; None: all accepted.
         stalled: bool (B,), True where the solver can make no further progress; None: none.
+        busy: bool (B,), True where a stop rule may not end the sample yet, because the point shown is not all there is; None: none.
     """
 
     accepted: Tensor | None = None
     stalled: Tensor | None = None
+    busy: Tensor | None = None
 
 
 class Step(NamedTuple):
@@ -108,12 +128,14 @@ class Solver(ABC):
         noisy: whether a step draws noise.
         additive: whether every step adds its move to the latent it has, so that a number that is not finite can never turn
             finite again; then the engine may look at the last of several steps.
+        compiles: whether ``compile=True`` suits it: a step has no shape that depends on data, and no loop over units.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
     keep: str = "best"
     noisy: bool = False
     additive: ClassVar[bool] = False
+    compiles: ClassVar[bool] = True
 
     @abstractmethod
     def init(self, point: Point) -> Any:
@@ -143,6 +165,11 @@ class Wrapper(Solver):
     """A solver around another (field ``inner``): hands on what it does not change."""
 
     inner: Solver
+
+    @property
+    def compiles(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether the solver inside compiles."""
+        return self.inner.compiles
 
     def init(self, point: Point) -> Any:
         return self.inner.init(point)

@@ -101,7 +101,7 @@ def _walk(solver: Solver, model: Objective, c: Any, z: Any, keys: Tensor, steps:
             f"`{name}.step` writes into its memory in place; a yielded answer could not be resumed.",
         )
         _check_memory(name, outcome.memory, batch, memory)
-        for what, flag in zip(("accepted", "stalled"), outcome.info, strict=True):
+        for what, flag in zip(outcome.info._fields, outcome.info, strict=True):
             check(
                 flag is None or (flag.shape == (batch,) and flag.dtype == torch.bool),
                 f"`Info.{what}` of {name} must be bool ({batch},).",

@@ -39,6 +39,11 @@ SOLVERS: dict[str, ebm.Solver] = {
         (ebm.Descent(0.3), ebm.Adam(0.1), ebm.AdaptiveDescent()), steps=(2, 1, 2), scales=(2, 1, 1.5)
     ),
     "annealed langevin": ebm.Annealed(tuple(ebm.Langevin(0.05, t) for t in (1.0, 0.5, 0.1)), steps=2),
+    "restarts": ebm.Restarts(5, ebm.AdaptiveDescent(), spread=0.4, every=2),
+    "restarts with momentum": ebm.Restarts(4, ebm.Descent(0.2, momentum=0.8), spread=0.4, every=1, eta=3, least=2),
+    "restarts of a sampler": ebm.Restarts(3, ebm.Langevin(0.05, 0.5), spread=0.4),
+    "restarts of sweeps": ebm.Restarts(3, ebm.Asynchronous(), spread=lambda z, draw: draw.normal(z).sign(), every=2),
+    "boxed restarts": ebm.Project(ebm.Restarts(3, ebm.Adam(0.1), spread=0.4, every=2), ebm.Box(-0.3, 0.5)),
 }
 
 X = numbers(5, 3, seed=9)

@@ -330,5 +330,5 @@ def test_a_saved_solution_of_another_model_is_refused_too(tmp_path: Path):
 
 
 def test_a_sweep_over_units_is_not_compiled():
-    with pytest.raises(ValueError, match=r"one conditional for every unit of Asynchronous.* Leave `compile` out"):
+    with pytest.raises(ValueError, match=r"does not suit Asynchronous: .* units one by one.* Leave `compile` out"):
         ebm.infer(ebm.Hopfield.store(torch.ones(1, 4)), torch.ones(2, 4), steps=1, compile=True)
