@@ -411,8 +411,8 @@ FAULTS = [
     Fault(
         "a projection for the move alone",
         "ebm/solvers/project.py",
-        "return self._field(self._onto(z))",
-        "return self._field(z)",
+        "return self.field(self._onto(z), samples)",
+        "return self.field(z, samples)",
         "tests/solvers tests/engine/test_stop.py -k 'project or box'",
     ),
     Fault(

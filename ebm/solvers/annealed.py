@@ -206,7 +206,7 @@ class Annealed(Solver):
 
     def _climbed(self, field: Field, outcome: Step, taken: Tensor) -> Step:
         """The step, with the samples that are through with their rung set onto the next; on the last one they are done."""
-        point, memory, (accepted, stalled) = outcome
+        point, memory, (accepted, stalled, busy) = outcome
         rung = point.z.rung.to(torch.int64)
         through = taken >= torch.tensor(self._each_steps(), device=rung.device)[rung]
         through = through if stalled is None else through | stalled
@@ -217,7 +217,7 @@ class Annealed(Solver):
         if len(index):
             point, memory = self._entered(field, point, memory, index)
             accepted = None if accepted is None else accepted | entering
-        return Step(point, memory, Info(accepted, over))
+        return Step(point, memory, Info(accepted, over, busy))
 
     def _entered(self, field: Field, point: Point, memory: Any, index: Tensor) -> tuple[Point, Any]:
         """The given samples on their next rung: scaled, evaluated there, with a fresh memory."""
