@@ -34,6 +34,7 @@ from ebm.models import (
     GatedCell,
     GradedHopfield,
     Hopfield,
+    LeastSquares,
     ModernHopfield,
     Noise,
     Nudged,
@@ -48,14 +49,17 @@ from ebm.objective import Energy, Objective, Point, Update
 from ebm.rows import Shared
 from ebm.solution import Carry, InferenceError, Solution, Status, cat
 from ebm.solvers import (
+    LBFGS,
     Adam,
     AdaptiveDescent,
     Anderson,
     Asynchronous,
     Box,
     Descent,
+    GaussNewton,
     Info,
     Langevin,
+    NewtonCG,
     Picard,
     Project,
     Solver,
@@ -65,6 +69,7 @@ from ebm.solvers import (
 from ebm.version import __version__
 
 __all__ = [
+    "LBFGS",
     "Adam",
     "AdaptiveDescent",
     "Adjoint",
@@ -89,13 +94,16 @@ __all__ = [
     "FeedForward",
     "FlopCounter",
     "GatedCell",
+    "GaussNewton",
     "GradedHopfield",
     "Hopfield",
     "InferenceError",
     "Info",
     "Langevin",
+    "LeastSquares",
     "Look",
     "ModernHopfield",
+    "NewtonCG",
     "Noise",
     "Nudged",
     "Objective",

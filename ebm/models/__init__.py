@@ -4,6 +4,7 @@ from ebm.models.dense_memory import DenseMemory, Exponential, Polynomial, Rectif
 from ebm.models.energy_net import EnergyNet
 from ebm.models.gated_cell import GatedCell
 from ebm.models.hopfield import GradedHopfield, Hopfield
+from ebm.models.least_squares import LeastSquares
 from ebm.models.modern_hopfield import ModernHopfield
 from ebm.models.predictive_coding import PredictiveCoding
 from ebm.models.starts import Amortised, FeedForward, Noise, Start, Zeros
@@ -19,6 +20,7 @@ __all__ = [
     "GatedCell",
     "GradedHopfield",
     "Hopfield",
+    "LeastSquares",
     "ModernHopfield",
     "Noise",
     "Nudged",

@@ -6,11 +6,15 @@ from ebm.solvers.anderson import Anderson
 from ebm.solvers.asynchronous import Asynchronous
 from ebm.solvers.base import Field, Info, Solver, Step
 from ebm.solvers.descent import Descent
+from ebm.solvers.gauss_newton import GaussNewton
 from ebm.solvers.langevin import Langevin
+from ebm.solvers.lbfgs import LBFGS
+from ebm.solvers.newton_cg import NewtonCG
 from ebm.solvers.picard import Picard
 from ebm.solvers.project import Box, Project, Sphere
 
 __all__ = [
+    "LBFGS",
     "Adam",
     "AdaptiveDescent",
     "Anderson",
@@ -18,8 +22,10 @@ __all__ = [
     "Box",
     "Descent",
     "Field",
+    "GaussNewton",
     "Info",
     "Langevin",
+    "NewtonCG",
     "Picard",
     "Project",
     "Solver",

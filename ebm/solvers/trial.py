@@ -11,7 +11,7 @@ from ebm import rows
 from ebm.objective import Point
 from ebm.solvers.base import Field
 
-__all__ = ["Trial", "evaluate_trial"]
+__all__ = ["Trial", "at_rounding", "energy_of", "evaluate_trial", "pick", "shorter"]
 
 
 class Trial(NamedTuple):
@@ -32,3 +32,31 @@ def evaluate_trial(field: Field, z: Any, fallback: Point) -> Trial:
     if torch.is_grad_enabled() and not bool(finite.all()):
         point = field(rows.where(finite, z, fallback.z))
     return Trial(point, finite)
+
+
+def pick(mask: Tensor, yes: Any, no: Any) -> Any:
+    """`rows.where`, at no cost where the mask holds for every sample; looked up only where that needs no wait."""
+    if not torch.compiler.is_compiling() and mask.is_cpu and bool(mask.all()):
+        return yes
+    return rows.where(mask, yes, no)
+
+
+def energy_of(point: Point) -> Tensor:
+    """The energy of a point that has one."""
+    assert point.energy is not None  # `needs` says so at the door
+    return point.energy
+
+
+def shorter(size: Tensor, slope: Tensor, rise: Tensor, finite: Tensor, least: float | Tensor = 0.1) -> Tensor:
+    """The minimum of the parabola with the known value, slope and trial value, kept within ``least`` and a half."""
+    bend = rise + size * slope
+    best = 0.5 * size * size * slope / torch.where(bend > 0, bend, torch.ones_like(bend))
+    ratio = (best / size).clamp_max(0.5)
+    ratio = ratio.clamp_min(least) if isinstance(least, float) else torch.maximum(ratio, least)
+    return size * torch.where(finite & (bend > 0), ratio, torch.full_like(ratio, 0.1))
+
+
+def at_rounding(length: Tensor, z: Any) -> Tensor:
+    """Whether a move of this root mean square would vanish in the rounding of the latent."""
+    tiny = torch.finfo(length.dtype).eps
+    return length <= 0.1 * tiny * (rows.rms(z) + tiny)
