@@ -13,8 +13,8 @@ from ebm.objective import Point
 from ebm.solvers.base import Field, Info, Solver, Step
 from ebm.solvers.conjugate import conjugate_gradients, forcing_after
 from ebm.solvers.descent import positive
-from ebm.solvers.newton_cg import agreement, inner_settings, lowered
-from ebm.solvers.trial import at_rounding, energy_of, evaluate_trial, pick
+from ebm.solvers.newton_cg import agreement, inner_settings
+from ebm.solvers.trial import at_rounding, energy_of, evaluate_trial, lowered, pick
 
 __all__ = ["GaussNewton"]
 
@@ -81,7 +81,8 @@ class GaussNewton(Solver):
             field.gauss_newton(point.z), force, point.z, memory["forcing"], self.products, damping=damping
         )
         trial = evaluate_trial(field, rows.add(point.z, rows.unflatten(inner.move, point.z)), point)
-        accepted = trial.finite & lowered(point, trial.point, inner.gain)
+        there = rows.flatten(trial.point.force)
+        accepted = lowered(point, trial, (force * inner.move).sum(1), (there * inner.move).sum(1))
         new = Point(*pick(accepted, tuple(trial.point), tuple(point)))
         ratio = agreement(point, trial.point, inner.gain).clamp(0, 1)
         most = torch.finfo(damping.dtype).max ** 0.25
@@ -90,7 +91,7 @@ class GaussNewton(Solver):
                 accepted, damping * (1 - (2 * ratio - 1) ** 3).clamp_min(1 / 3), damping * memory["raise"]
             ).clamp(1 / most, most),
             "raise": torch.where(accepted, torch.full_like(damping, 2.0), (2 * memory["raise"]).clamp_max(most)),
-            "forcing": forcing_after(memory["forcing"], force, rows.flatten(new.force), accepted, self.forcing),
+            "forcing": forcing_after(memory["forcing"], force, there, accepted, self.forcing),
         }
         stalled = ~accepted & at_rounding(rows.rms(inner.move), point.z)
         return Step(new, following, Info(accepted, stalled))

@@ -13,11 +13,9 @@ from ebm.noise import Draw
 from ebm.objective import Point
 from ebm.solvers.base import Field, Info, Solver, Step
 from ebm.solvers.descent import positive
-from ebm.solvers.trial import at_rounding, energy_of, evaluate_trial, pick, shorter
+from ebm.solvers.trial import all_known, at_rounding, energy_of, evaluate_trial, lowered, pick, shorter
 
 __all__ = ["LBFGS", "Pair"]
-
-_SUFFICIENT = 1e-4  # Armijo's constant
 
 
 class Pair(NamedTuple):
@@ -87,24 +85,27 @@ class LBFGS(Solver):
         force = rows.flatten(point.force)
         along = two_loops(force, pairs, scale)
         slope = _dot(force, along)
-        uphill = ~(slope > 0)  # by rounding only; at rest it holds as well and changes nothing
-        along = pick(~uphill, along, force * scale[:, None])
-        slope = torch.where(uphill, _dot(force, along), slope)
+        downhill = slope > 0  # fails by rounding only; at rest too, where nothing changes
+        along = pick(downhill, along, force * scale[:, None])
+        slope = size * torch.where(downhill, slope, _dot(force, along))
         move = along * size[:, None]
         trial = evaluate_trial(field, rows.add(point.z, rows.unflatten(move, point.z)), point)
-        rise = energy_of(trial.point) - energy_of(point)
-        # compared as energies, not as a difference: near rest the decrease asked for rounds to nothing, and a tie may pass
-        accepted = trial.finite & (energy_of(trial.point) <= energy_of(point) - _SUFFICIENT * size * slope)
-        new = Point(*pick(accepted, tuple(trial.point), tuple(point)))
-        kept = pick(accepted, move, torch.zeros_like(move))  # a rejected move may be infinite
-        pair, scale = _learnt(kept, force - rows.flatten(new.force), accepted, scale)
-        following = torch.where(
-            accepted,
-            torch.where(pair.inverse > 0, torch.ones_like(size), 2 * size),
-            shorter(size, slope, rise, trial.finite, _least(pairs, size)),
-        ).clamp_max(torch.finfo(size.dtype).max ** 0.25)
-        stalled = ~accepted & at_rounding(following * rows.rms(along), point.z)
-        return Step(new, {"pairs": (*pairs[1:], pair), "scale": scale, "size": following}, Info(accepted, stalled))
+        there = rows.flatten(trial.point.force)
+        slope_there = _dot(there, move)
+        accepted = lowered(point, trial, slope, slope_there)
+        certain = all_known(accepted)
+        if not certain:  # a rejected move may be infinite
+            move, there = rows.where(accepted, (move, there), (torch.zeros_like(move), force))
+        pair, scale = _learnt(move, force - there, accepted, slope - slope_there, scale)
+        size, stalled = torch.where(pair.inverse > 0, torch.ones_like(size), (2 * size).clamp_max(1e6)), None
+        new = trial.point
+        if not certain:
+            new = Point(*rows.where(accepted, tuple(new), tuple(point)))
+            rise = energy_of(trial.point) - energy_of(point)
+            closer = memory["size"] * shorter(torch.ones_like(size), slope, rise, trial.finite, _least(pairs))
+            size = torch.where(accepted, size, closer)
+            stalled = ~accepted & at_rounding(closer * rows.rms(along), point.z)
+        return Step(new, {"pairs": (*pairs[1:], pair), "scale": scale, "size": size}, Info(accepted, stalled))
 
 
 def two_loops(force: Tensor, pairs: tuple[Pair, ...], scale: Tensor) -> Tensor:
@@ -123,28 +124,28 @@ def two_loops(force: Tensor, pairs: tuple[Pair, ...], scale: Tensor) -> Tensor:
 
 
 def _used(pairs: tuple[Pair, ...]) -> tuple[Pair, ...]:
-    """The pairs that count for any sample; all of them where looking would make the host wait."""
+    """The pairs without the oldest ones that count for no sample; all of them where looking would make the host wait."""
     if torch.compiler.is_compiling() or not pairs[0].inverse.is_cpu:
         return pairs
-    return tuple(pair for pair in pairs if bool(pair.inverse.any()))
+    blank = next((k for k, pair in enumerate(pairs) if bool(pair.inverse.any())), len(pairs))
+    return pairs[blank:]
 
 
-def _learnt(move: Tensor, change: Tensor, accepted: Tensor, scale: Tensor) -> tuple[Pair, Tensor]:
-    """The pair of a move, and the scale it suggests; for a move that was rejected the change is zero."""
-    overlap, square = _dot(move, change), _dot(change, change)
-    tiny = torch.finfo(scale.dtype).tiny
-    positive = accepted & (overlap > torch.finfo(scale.dtype).eps * scale * square) & (overlap > tiny) & (square > tiny)
+def _learnt(move: Tensor, change: Tensor, accepted: Tensor, overlap: Tensor, scale: Tensor) -> tuple[Pair, Tensor]:
+    """The pair of a move whose product with the change is ``overlap``, and the scale it suggests."""
+    square = _dot(change, change)
+    floor = torch.finfo(scale.dtype)
+    positive = accepted & (overlap > floor.eps * scale * square) & (overlap > floor.tiny) & (square > floor.tiny)
     one = torch.ones_like(overlap)
     safe = torch.where(positive, overlap, one)
     inverse = torch.where(positive, 1 / safe, torch.zeros_like(overlap))
-    scale = torch.where(positive, safe / torch.where(positive, square, one), scale)
-    return Pair(move, change, inverse), scale
+    return Pair(move, change, inverse), torch.where(positive, safe / torch.where(positive, square, one), scale)
 
 
-def _least(pairs: tuple[Pair, ...], size: Tensor) -> Tensor:
-    """How far a rejected step may shrink at once: a tenth, but without a limit while nothing is known of the scale."""
-    known = sum((pair.inverse for pair in pairs[1:]), pairs[0].inverse) > 0
-    return torch.where(known, 0.1, 1e-12).to(size.dtype)
+def _least(pairs: tuple[Pair, ...]) -> Tensor:
+    """How far a rejected step may shrink at once: to a tenth, but without a limit while nothing is known of the scale."""
+    known = sum((pair.inverse for pair in pairs[1:]), pairs[0].inverse)
+    return torch.where(known > 0, 0.1, 1e-12).to(known.dtype)
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:

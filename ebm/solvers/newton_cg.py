@@ -15,11 +15,9 @@ from ebm.objective import Point
 from ebm.solvers.base import Field, Info, Solver, Step
 from ebm.solvers.conjugate import Inner, conjugate_gradients, forcing_after
 from ebm.solvers.descent import positive
-from ebm.solvers.trial import at_rounding, energy_of, evaluate_trial, pick, shorter
+from ebm.solvers.trial import at_rounding, energy_of, evaluate_trial, lowered, pick, shorter
 
 __all__ = ["NewtonCG"]
-
-_SUFFICIENT = 1e-4
 
 
 @dataclass(frozen=True)
@@ -80,11 +78,12 @@ class NewtonCG(Solver):
             field.curvature(point.z), force, point.z, memory["forcing"], self.products, memory["radius"] * size
         )
         trial = evaluate_trial(field, rows.add(point.z, rows.unflatten(inner.move, point.z)), point)
-        accepted = trial.finite & lowered(point, trial.point, inner.gain)
+        there = rows.flatten(trial.point.force)
+        accepted = lowered(point, trial, _dot(force, inner.move), _dot(there, inner.move))
         new = Point(*pick(accepted, tuple(trial.point), tuple(point)))
         length = rows.rms(inner.move)
         radius = _next_radius(memory["radius"], inner, length, point, trial.point, accepted)
-        forcing = forcing_after(memory["forcing"], force, rows.flatten(new.force), accepted, self.forcing)
+        forcing = forcing_after(memory["forcing"], force, there, accepted, self.forcing)
         stalled = ~accepted & at_rounding(radius, point.z)
         return Step(new, {"radius": radius, "forcing": forcing}, Info(accepted, stalled))
 
@@ -95,11 +94,6 @@ def inner_settings(owner: str, products: int, forcing: float) -> None:
         raise ValueError(f"`{owner}(products=...)` must be at least 1; got {products}. Try 20.")
     if not 0 < forcing < 1:
         raise ValueError(f"`{owner}(forcing=...)` must lie between zero and one; got {forcing}. Try 0.5.")
-
-
-def lowered(point: Point, trial: Point, gain: Tensor) -> Tensor:
-    """Whether the energy fell by enough of what was promised; compared as energies, so that near rest a tie may pass."""
-    return energy_of(trial) <= energy_of(point) - _SUFFICIENT * gain.clamp_min(0)
 
 
 def agreement(point: Point, trial: Point, gain: Tensor) -> Tensor:
@@ -122,3 +116,7 @@ def _next_radius(radius: Tensor, inner: Inner, length: Tensor, point: Point, tri
     closer = length * shorter(one, 2 * inner.gain.clamp_min(0), rise, finite)
     closer = torch.where(torch.isfinite(closer) & (closer > 0), torch.minimum(closer, 0.5 * radius), 0.1 * radius)
     return torch.where(accepted, wider, closer)
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum(1)

@@ -11,7 +11,19 @@ from ebm import rows
 from ebm.objective import Point
 from ebm.solvers.base import Field
 
-__all__ = ["Trial", "at_rounding", "energy_of", "evaluate_trial", "pick", "shorter"]
+__all__ = [
+    "SUFFICIENT",
+    "Trial",
+    "all_known",
+    "at_rounding",
+    "energy_of",
+    "evaluate_trial",
+    "lowered",
+    "pick",
+    "shorter",
+]
+
+SUFFICIENT = 1e-4  # Armijo's constant
 
 
 class Trial(NamedTuple):
@@ -34,11 +46,35 @@ def evaluate_trial(field: Field, z: Any, fallback: Point) -> Trial:
     return Trial(point, finite)
 
 
+def all_known(mask: Tensor) -> bool:
+    """Whether a mask holds for every sample, as far as one can tell without waiting for a device or breaking a graph."""
+    return not torch.compiler.is_compiling() and mask.is_cpu and bool(mask.all())
+
+
 def pick(mask: Tensor, yes: Any, no: Any) -> Any:
-    """`rows.where`, at no cost where the mask holds for every sample; looked up only where that needs no wait."""
-    if not torch.compiler.is_compiling() and mask.is_cpu and bool(mask.all()):
-        return yes
-    return rows.where(mask, yes, no)
+    """`rows.where`, at no cost where the mask is known to hold for every sample."""
+    return yes if all_known(mask) else rows.where(mask, yes, no)
+
+
+def lowered(point: Point, trial: Trial, slope: Tensor, slope_there: Tensor) -> Tensor:
+    r"""Which samples a move p lowered by enough, (B,): :math:`E' \le E - 10^{-4} F^T p`, judged by the slopes at rounding.
+
+    Near rest the energies of both ends differ by their rounding, up or down. There the test is that of the parabola through the
+    two slopes, :math:`F'^T p \ge -(1 - 2 \cdot 10^{-4}) F^T p`, which says the same of a quadratic.
+
+    Args:
+        point: where the move begins.
+        trial: where it ends.
+        slope: :math:`F^T p` at the beginning.
+        slope_there: and at the end.
+
+    Source: Armijo (1966); Hager and Zhang (2005), the approximate Wolfe condition.
+    """
+    before, after = energy_of(point), energy_of(trial.point)
+    noise = 4 * torch.finfo(before.dtype).eps * before.abs()
+    close = (after - before).abs() <= noise
+    flatter = slope_there >= (2 * SUFFICIENT - 1) * slope
+    return trial.finite & torch.where(close, flatter, after <= before - SUFFICIENT * slope)
 
 
 def energy_of(point: Point) -> Tensor:
