@@ -52,7 +52,7 @@ class LeastSquares(Energy):
     def point(self, z: Any, c: Any) -> Point:
         """Energy and force by one product with the transposed Jacobian; differentiable where the grad mode asks for it."""
         if torch.compiler.is_compiling():
-            found, pull = torch.func.vjp(lambda latent: self._checked_residuals(latent, c), z)
+            found, pull = torch.func.vjp(lambda latent: self._checked_residuals(latent, c), z)  # pyright: ignore
             return Point(z, 0.5 * found.square().sum(1), rows.map_rows(torch.neg, pull(found)[0]))
         keep_graph = torch.is_grad_enabled()
         with torch.enable_grad():

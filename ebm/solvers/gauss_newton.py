@@ -93,5 +93,6 @@ class GaussNewton(Solver):
             "raise": torch.where(accepted, torch.full_like(damping, 2.0), (2 * memory["raise"]).clamp_max(most)),
             "forcing": forcing_after(memory["forcing"], force, there, accepted, self.forcing),
         }
-        stalled = ~accepted & at_rounding(rows.rms(inner.move), point.z)
+        # the next move is shorter by about the factor that the damping grew by
+        stalled = ~accepted & at_rounding(rows.rms(inner.move) / memory["raise"], point.z)
         return Step(new, following, Info(accepted, stalled))

@@ -83,12 +83,12 @@ def energy_of(point: Point) -> Tensor:
     return point.energy
 
 
-def shorter(size: Tensor, slope: Tensor, rise: Tensor, finite: Tensor, least: float | Tensor = 0.1) -> Tensor:
-    """The minimum of the parabola with the known value, slope and trial value, kept within ``least`` and a half."""
+def shorter(size: Tensor, slope: Tensor, rise: Tensor, finite: Tensor, least: Tensor | None = None) -> Tensor:
+    """The minimum of the parabola with the known value, slope and trial value, kept within ``least`` (a tenth) and a half."""
     bend = rise + size * slope
     best = 0.5 * size * size * slope / torch.where(bend > 0, bend, torch.ones_like(bend))
     ratio = (best / size).clamp_max(0.5)
-    ratio = ratio.clamp_min(least) if isinstance(least, float) else torch.maximum(ratio, least)
+    ratio = ratio.clamp_min(0.1) if least is None else torch.maximum(ratio, least)
     return size * torch.where(finite & (bend > 0), ratio, torch.full_like(ratio, 0.1))
 
 

@@ -129,7 +129,9 @@ def test_gauss_newton_against_the_explicit_jacobian(name: str, grad: bool):
         found = by_column(CountedField(model, c, 3).gauss_newton(z), z).detach()
     for row in range(3):
         here, given = one(z, row), one(c, row)
-        slope = jacobian(lambda flat: model.residuals(rows.unflatten(flat[None], here), given)[0], rows.flatten(here)[0])  # noqa: B023
+        slope = jacobian(
+            lambda flat: model.residuals(rows.unflatten(flat[None], here), given)[0], rows.flatten(here)[0]
+        )  # noqa: B023
         torch.testing.assert_close(found[row], slope.T @ slope, rtol=1e-10, atol=1e-12)
 
 
@@ -197,5 +199,7 @@ def test_a_product_costs_what_the_counter_says():
     product = CountedField(model, c, 1).curvature(z)
     with ebm.FlopCounter() as counter:
         product(z)
-    costs = [ebm.infer(model, x, steps=1, solver=ebm.NewtonCG(products=k, forcing=1e-9, radius=1e6)).flops for k in (1, 3)]
+    costs = [
+        ebm.infer(model, x, steps=1, solver=ebm.NewtonCG(products=k, forcing=1e-9, radius=1e6)).flops for k in (1, 3)
+    ]
     assert counter.flops > 0 and costs[1] - costs[0] == 2 * counter.flops
