@@ -45,7 +45,7 @@ class GaussNewton(Solver):
     Example:
         >>> import ebm
         >>> ebm.GaussNewton(damping=0.01)
-        GaussNewton(products=20, forcing=0.5, damping=0.01)
+        GaussNewton(products=20, forcing=0.3, damping=0.01)
 
     Source: Levenberg (1944); Marquardt (1963); Nielsen (1999) for the change of the damping, as in Madsen, Nielsen and
     Tingleff (2004), section 3.2; Eisenstat and Walker (1996), choice 2. The damping is relative to the Rayleigh quotient along
@@ -53,7 +53,7 @@ class GaussNewton(Solver):
     """
 
     products: int = 20
-    forcing: float = 0.5
+    forcing: float = 0.3
     damping: float = 1e-3
     needs: ClassVar[frozenset[str]] = frozenset({"energy", "gradient", "residuals"})
 

@@ -44,14 +44,14 @@ class NewtonCG(Solver):
     Example:
         >>> import ebm
         >>> ebm.NewtonCG(products=10)
-        NewtonCG(products=10, forcing=0.5, radius=1.0)
+        NewtonCG(products=10, forcing=0.1, radius=1.0)
 
     Source: Steihaug (1983); Eisenstat and Walker (1996), choice 2; Nocedal and Wright (2006), algorithms 4.1 and 7.2. The
     radius is a root mean square here, and after a rejection it is the minimum of a parabola instead of a quarter.
     """
 
     products: int = 20
-    forcing: float = 0.5
+    forcing: float = 0.1
     radius: float = 1.0
     needs: ClassVar[frozenset[str]] = frozenset({"energy", "gradient"})
 
@@ -93,7 +93,7 @@ def inner_settings(owner: str, products: int, forcing: float) -> None:
     if products < 1:
         raise ValueError(f"`{owner}(products=...)` must be at least 1; got {products}. Try 20.")
     if not 0 < forcing < 1:
-        raise ValueError(f"`{owner}(forcing=...)` must lie between zero and one; got {forcing}. Try 0.5.")
+        raise ValueError(f"`{owner}(forcing=...)` must lie between zero and one; got {forcing}. Try 0.1.")
 
 
 def agreement(point: Point, trial: Point, gain: Tensor) -> Tensor:

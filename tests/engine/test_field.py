@@ -88,6 +88,11 @@ def one(tree: Any, row: int) -> Any:
     return rows.take(tree, torch.tensor([row]))
 
 
+def explicit(derivative: Callable[..., Any], fn: Callable[[Any, Any], Tensor], z: Any, c: Any) -> Tensor:
+    """A derivative by torch, of one sample, in the numbers of its latent side by side."""
+    return derivative(lambda flat: fn(rows.unflatten(flat[None], z), c), rows.flatten(z)[0])
+
+
 MODELS = {
     "wells": (lambda: Wells(3), X),
     "tree": (lambda: Tree(3), X),
@@ -114,8 +119,7 @@ def test_curvature_against_the_explicit_hessian(name: str, grad: bool):
     with torch.set_grad_enabled(grad):
         found = by_column(CountedField(model, c, 3).curvature(z), z).detach()
     for row in range(3):
-        here, given = one(z, row), one(c, row)
-        wanted = hessian(lambda flat: model(rows.unflatten(flat[None], here), given).sum(), rows.flatten(here)[0])  # noqa: B023
+        wanted = explicit(hessian, lambda latent, given: model(latent, given).sum(), one(z, row), one(c, row))
         torch.testing.assert_close(found[row], wanted, rtol=1e-10, atol=1e-12)
 
 
@@ -128,10 +132,7 @@ def test_gauss_newton_against_the_explicit_jacobian(name: str, grad: bool):
     with torch.set_grad_enabled(grad):
         found = by_column(CountedField(model, c, 3).gauss_newton(z), z).detach()
     for row in range(3):
-        here, given = one(z, row), one(c, row)
-        slope = jacobian(
-            lambda flat: model.residuals(rows.unflatten(flat[None], here), given)[0], rows.flatten(here)[0]
-        )  # noqa: B023
+        slope = explicit(jacobian, lambda latent, given: model.residuals(latent, given)[0], one(z, row), one(c, row))
         torch.testing.assert_close(found[row], slope.T @ slope, rtol=1e-10, atol=1e-12)
 
 

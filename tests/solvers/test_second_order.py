@@ -90,14 +90,21 @@ def test_the_edge_of_the_trust_region_is_kept():
 
 def test_a_negative_curvature_is_followed_to_the_edge():
     matrix = torch.diag(torch.tensor([1.0, -2.0], dtype=torch.float64))
-    force = torch.tensor([[0.5, 0.1], [0.5, 0.0]], dtype=torch.float64)
-    found = conjugate_gradients(
-        lambda v, _: v @ matrix, force, force, torch.full((2,), 1e-9), 5, torch.full((2,), 3.0, dtype=torch.float64)
-    )
-    assert found.edge.tolist() == [True, False]
-    torch.testing.assert_close(found.move[0].norm(), torch.tensor(3.0, dtype=torch.float64))
+    force = torch.tensor([[0.5, 0.1], [0.5, 0.0], [0.0, 1e-3]], dtype=torch.float64)
+    radius = torch.full((3,), 3.0, dtype=torch.float64)
+    found = conjugate_gradients(lambda v, _: v @ matrix, force, force, torch.full((3,), 1e-9), 5, radius)
+    assert found.edge.tolist() == [True, False, True]
+    torch.testing.assert_close(found.move[0].norm(), radius[0])
     assert found.gain[0] > 2 and found.move[0, 1] > 2, "the step goes where the energy bends down"
-    torch.testing.assert_close(found.move[1], torch.tensor([0.5, 0.0], dtype=torch.float64))
+    torch.testing.assert_close(found.move[1:], torch.tensor([[0.5, 0.0], [0.0, 3.0]], dtype=torch.float64))
+
+
+def test_the_gain_of_a_damped_step_is_that_of_the_model_without_damping():
+    matrix, force = Quadratic(6, low=0.1, high=9.0).matrix.detach(), numbers(4, 6, seed=3)
+    damping = torch.tensor([0.0, 0.1, 1.0, 50.0], dtype=torch.float64)
+    found = conjugate_gradients(lambda v, _: v @ matrix, force, force, torch.full((4,), 1e-12), 9, damping=damping)
+    move = found.move
+    torch.testing.assert_close(found.gain, (move * force).sum(1) - 0.5 * (move * (move @ matrix)).sum(1))
 
 
 def test_products_stop_when_no_sample_needs_one():
@@ -231,7 +238,7 @@ def test_the_valley_is_walked_to_its_end(solver: ebm.Solver):
 def test_the_energy_never_rises(model: ebm.Energy, solver: ebm.Solver):
     if not solver.needs <= model.provides:
         return
-    trace = run(solver, model, X, 60, record="energy").trace["energy"]  # type: ignore[index]
+    trace = run(solver, model, X, 60, record="energy").trace["energy"]
     slack = 8 * torch.finfo(torch.float64).eps * trace[:-1].abs()
     assert (trace[1:] <= trace[:-1] + slack).all()
     assert (trace[-1] < trace[0]).all()
