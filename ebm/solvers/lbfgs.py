@@ -13,7 +13,7 @@ from ebm.noise import Draw
 from ebm.objective import Point
 from ebm.solvers.base import Field, Info, Solver, Step
 from ebm.solvers.descent import positive
-from ebm.solvers.trial import all_known, at_rounding, energy_of, evaluate_trial, lowered, pick, shorter
+from ebm.solvers.trial import all_known, at_rounding, energy_of, evaluate_trial, lowered, shorter
 
 __all__ = ["LBFGS", "Pair"]
 
@@ -86,8 +86,10 @@ class LBFGS(Solver):
         along = two_loops(force, pairs, scale)
         slope = _dot(force, along)
         downhill = slope > 0  # fails by rounding only; at rest too, where nothing changes
-        along = pick(downhill, along, force * scale[:, None])
-        slope = size * torch.where(downhill, slope, _dot(force, along))
+        if not all_known(downhill):
+            along = rows.where(downhill, along, force * scale[:, None])
+            slope = _dot(force, along)
+        slope = size * slope
         move = along * size[:, None]
         trial = evaluate_trial(field, rows.add(point.z, rows.unflatten(move, point.z)), point)
         there = rows.flatten(trial.point.force)
