@@ -36,6 +36,7 @@ from ebm.models import (
     GradedHopfield,
     Hopfield,
     Ladder,
+    LeastSquares,
     Levelled,
     ModernHopfield,
     Noise,
@@ -51,6 +52,7 @@ from ebm.objective import Energy, Objective, Point, Update
 from ebm.rows import Shared
 from ebm.solution import Carry, InferenceError, Solution, Status, cat
 from ebm.solvers import (
+    LBFGS,
     Adam,
     AdaptiveDescent,
     AdaptiveFlow,
@@ -61,8 +63,10 @@ from ebm.solvers import (
     Descent,
     Downhill,
     Flow,
+    GaussNewton,
     Info,
     Langevin,
+    NewtonCG,
     OnRung,
     Picard,
     Project,
@@ -74,6 +78,7 @@ from ebm.solvers import (
 from ebm.version import __version__
 
 __all__ = [
+    "LBFGS",
     "Adam",
     "AdaptiveDescent",
     "AdaptiveFlow",
@@ -102,15 +107,18 @@ __all__ = [
     "FlopCounter",
     "Flow",
     "GatedCell",
+    "GaussNewton",
     "GradedHopfield",
     "Hopfield",
     "InferenceError",
     "Info",
     "Ladder",
     "Langevin",
+    "LeastSquares",
     "Levelled",
     "Look",
     "ModernHopfield",
+    "NewtonCG",
     "Noise",
     "Nudged",
     "Objective",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Energy", "Objective", "Point", "Product", "Update", "variable"]
 
-Product = Callable[[Any], Any]
+Product = Callable[..., Any]
 """A linear map of row trees shaped like the latent, each sample by itself."""
 
 
@@ -47,7 +47,8 @@ class Objective(nn.Module):
     Attributes:
         provides: names of what the objective can do; a solver names what it needs and the door refuses a pair that
             does not fit. ``"energy"``: points carry one. ``"gradient"``: the force is minus its gradient.
-            ``"conditional"``: discrete latents, `conditional(z, c, block)`.
+            ``"conditional"``: discrete latents, `conditional(z, c, block)`. ``"residuals"``: the energy is half the squared length
+            of `residuals(z, c)`, (B, M).
         default_steps: the step limit of a call that gives no limit at all; None (as here) makes such a call an error.
     """
 

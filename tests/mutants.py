@@ -512,6 +512,32 @@ FAULTS = [
         "again = _stalled(final) & ~_stalled(carry)",
         "again = torch.zeros_like(carry.packed)",
         "tests/solvers/test_flow.py -k tail",
+        "samples share a curvature history",
+        "ebm/solvers/lbfgs.py",
+        "weight = pair.inverse * _dot(pair.move, force)",
+        "weight = pair.inverse.mean() * _dot(pair.move, force)",
+        "tests/solvers/test_second_order.py -k two_loops",
+    ),
+    Fault(
+        "negative curvature is taken for a step",
+        "ebm/solvers/conjugate.py",
+        "flat = ~(curve > 0)",
+        "flat = torch.zeros_like(active)",
+        "tests/solvers/test_second_order.py -k negative_curvature",
+    ),
+    Fault(
+        "a sample that needs no product pays for it",
+        "ebm/engine/field.py",
+        "1 if needed is None else needed.to(torch.int64)",
+        "1",
+        "tests/engine/test_field.py -k counted",
+    ),
+    Fault(
+        "the damping is left out of the gain",
+        "ebm/solvers/conjugate.py",
+        "+ added * _dot(move, move)",
+        "",
+        "tests/solvers/test_second_order.py -k damped_step",
     ),
 ]
 

@@ -22,6 +22,7 @@ class CountedField:
 
     Attributes:
         asked: how many questions of each kind were asked; a number for all samples, or one a sample (B,).
+        ran: how many rows were computed for them; more than were asked for, where rows that need nothing ride along.
     """
 
     def __init__(self, objective: Any, c: Any, batch: int) -> None:
@@ -30,19 +31,23 @@ class CountedField:
         self._batch = batch
         self._samples: Tensor | None = None
         self.asked: dict[str, int | Tensor] = {"point": 0}
+        self.ran: dict[str, int] = {}
 
-    def _count(self, kind: str) -> None:
-        times: int | Tensor = 1
+    def _count(self, kind: str, needed: Tensor | None = None) -> None:
+        """One question of every row, or of those that need it (bool, one a row); all rows are computed."""
+        times: int | Tensor = 1 if needed is None else needed.to(torch.int64)
         if self._samples is not None:
             none = torch.zeros(self._batch, dtype=torch.int64, device=self._samples.device)
-            times = none.index_add(0, self._samples, torch.ones_like(self._samples))
+            times = none.index_add(0, self._samples, torch.ones_like(self._samples) * times)
         self.asked[kind] = self.asked.get(kind, 0) + times
+        computed = self._batch if self._samples is None else self._samples.shape[0]
+        self.ran[kind] = self.ran.get(kind, 0) + computed
 
     def of(self, samples: Tensor) -> CountedField:
         """The field of rows that belong to the given samples; what is asked of it is charged to those."""
         part = CountedField(self._objective, rows.take(self._c, samples), self._batch)
         part._samples = samples if self._samples is None else self._samples[samples]
-        part.asked = self.asked
+        part.asked, part.ran = self.asked, self.ran
         return part
 
     def __call__(self, z: Any, samples: Tensor | None = None) -> Point:
@@ -64,11 +69,12 @@ class CountedField:
         return self._counted("curvature", curvature(self._objective, z, self._c))
 
     def gauss_newton(self, z: Any) -> Product:
+        self._count("residuals")
         return self._counted("gauss_newton", gauss_newton(self._objective, z, self._c))
 
     def _counted(self, kind: str, product: Product) -> Product:
-        def asked(direction: Any) -> Any:
-            self._count(kind)
+        def asked(direction: Any, needed: Tensor | None = None) -> Any:
+            self._count(kind, needed)
             return product(direction)
 
         return asked
@@ -91,7 +97,7 @@ def curvature(objective: Objective, z: Any, c: Any) -> Product:
 def pullback(objective: Objective, z: Any, c: Any) -> Product:
     r"""The map :math:`v \mapsto v^T \partial F / \partial z` at ``z``; differentiable where the grad mode asks for it."""
     if torch.compiler.is_compiling():
-        pull = torch.func.vjp(lambda latent: objective.point(latent, c).force, z)[1]
+        pull = torch.func.vjp(lambda latent: evaluate(objective, latent, c).force, z)[1]
         return lambda direction: pull(direction)[0]
     keep = torch.is_grad_enabled()
     with torch.enable_grad():
@@ -115,13 +121,36 @@ def pullback(objective: Objective, z: Any, c: Any) -> Product:
 
 
 def gauss_newton(objective: Any, z: Any, c: Any) -> Product:
-    r"""Products with :math:`J^T J`, J the Jacobian of the objective's residuals at ``z``."""
+    r"""Products with :math:`J^T J`, J the Jacobian of the objective's residuals at ``z``; differentiable as `pullback` is.
+
+    Eagerly J is applied by differentiating :math:`u \mapsto J^T u`, which is linear: both halves of a product then go over
+    graphs that are made once, where a forward mode would evaluate the residuals again at every product.
+    """
 
     def residuals(latent: Any) -> Tensor:
-        return objective.residuals(latent, c)
+        return objective.residuals(latent, c).to(rows.first_leaf(z).dtype)
 
-    pull = torch.func.vjp(residuals, z)[1]
-    return lambda direction: pull(torch.func.jvp(residuals, (z,), (direction,))[1])[0]
+    if torch.compiler.is_compiling():
+        pull = torch.func.vjp(residuals, z)[1]
+        return lambda direction: pull(torch.func.jvp(residuals, (z,), (direction,))[1])[0]
+    keep = torch.is_grad_enabled()
+    with torch.enable_grad():
+        latent = rows.map_rows(lambda leaf: variable(leaf, keep), z)
+        inputs, found = list(rows.leaves(latent)), residuals(latent)
+        along = torch.zeros_like(found, requires_grad=True)
+        back = torch.autograd.grad(found, inputs, along, create_graph=True, materialize_grads=True)
+    moved = [leaf.requires_grad for leaf in back]
+
+    def product(direction: Any) -> Any:
+        ends = [leaf for leaf, does in zip(back, moved, strict=True) if does]
+        ahead = [v for v, does in zip(rows.leaves(direction), moved, strict=True) if does]
+        tilt = torch.autograd.grad(ends, along, ahead, retain_graph=True, create_graph=keep)[0]
+        slopes = iter(
+            torch.autograd.grad(found, inputs, tilt, retain_graph=True, create_graph=keep, materialize_grads=True)
+        )
+        return rows.map_rows(lambda _: next(slopes), latent)
+
+    return product
 
 
 def learn_prices(meter: Meter, objective: Any, kinds: Iterable[str], z: Any, c: Any) -> None:
@@ -138,6 +167,7 @@ def learn_prices(meter: Meter, objective: Any, kinds: Iterable[str], z: Any, c: 
             lambda latent: objective.conditional(latent, c, torch.zeros_like(one, dtype=torch.int64))
         ),
         "curvature": lambda: curvature(objective, z, c),
+        "residuals": lambda: lambda latent: gauss_newton(objective, latent, c),
         "gauss_newton": lambda: gauss_newton(objective, z, c),
         "prox": lambda: lambda latent: objective.prox(latent, one, c),
         "resolvent": lambda: lambda latent: objective.resolvent(latent, 1.0, c),

@@ -33,12 +33,14 @@ class Outcome(NamedTuple):
         step: the last step.
         probe: a number that is finite only if every new point is.
         asked: how many questions of each kind were asked.
+        ran: how many rows were computed for them.
         stalled: whether any sample stalled in any step; None: none can.
     """
 
     step: Step
     probe: Tensor
     asked: dict[str, int | Tensor]
+    ran: dict[str, int]
     stalled: Tensor | None
 
 
@@ -63,7 +65,7 @@ def walk(
         probe = probe + other
     for other in stalls[1:]:
         stalled = stalled | other
-    return Outcome(step, probe, field.asked, stalled)
+    return Outcome(step, probe, field.asked, field.ran, stalled)
 
 
 @dataclass(frozen=True)
@@ -269,12 +271,13 @@ class Settling:
 
     def _charged(self, block: Block, outcome: Outcome) -> Block:
         """The block with the work of a step on its account."""
-        evals = outcome.asked["point"]
-        each = evals * self._eval_price + self._look_price
-        if len(outcome.asked) > 1:
-            z, price = block.carry.point.z, self.problem.meter.price
-            each += sum(times * price(kind, z) for kind, times in outcome.asked.items() if kind != "point")
-        self.executed += int(each.sum()) if isinstance(each, Tensor) else each * block.size
+        z, price = block.carry.point.z, self.problem.meter.price
+        evals, each, whole = outcome.asked["point"], self._look_price, self._look_price * block.size
+        for kind, computed in outcome.ran.items():
+            cost = self._eval_price if kind == "point" else price(kind, z)
+            each = each + outcome.asked[kind] * cost
+            whole += computed * cost
+        self.executed += whole
         return block._replace(asked=block.asked + evals, spent=block.spent + each)
 
     def _opened(self, carry: Carry) -> Block:

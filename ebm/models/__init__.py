@@ -5,6 +5,7 @@ from ebm.models.energy_net import EnergyNet
 from ebm.models.gated_cell import GatedCell
 from ebm.models.hopfield import GradedHopfield, Hopfield
 from ebm.models.ladder import Ladder, Levelled
+from ebm.models.least_squares import LeastSquares
 from ebm.models.modern_hopfield import ModernHopfield
 from ebm.models.predictive_coding import PredictiveCoding
 from ebm.models.starts import Amortised, FeedForward, Noise, Start, Zeros
@@ -21,6 +22,7 @@ __all__ = [
     "GradedHopfield",
     "Hopfield",
     "Ladder",
+    "LeastSquares",
     "Levelled",
     "ModernHopfield",
     "Noise",

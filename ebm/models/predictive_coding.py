@@ -86,6 +86,8 @@ class PredictiveCoding(Energy):
     the product: W phi(z). Some libraries put it outside, phi(W z). Layers count up from the input, there down to it.
     """
 
+    provides = Energy.provides | {"residuals"}
+
     def __init__(
         self,
         sizes: Sequence[int],
@@ -176,6 +178,15 @@ class PredictiveCoding(Energy):
             back = _back(weighted[layer], c.synapses[layer].value)
             force.append((pull(back, layers[layer], active[layer]) if layer else back) - own)
         return Point(z, energy, tuple(force))
+
+    def residuals(self, z: Any, c: Ends) -> Tensor:
+        """The errors side by side, each times the square root of its precision, (B, M): half their squares are the energy."""
+        layers = self._all(z, c)
+        errors = self._errors(layers, self._active(layers), c)
+        parts = [_weighted(e, _root(s.value.precision)) for e, s in zip(errors, c.synapses, strict=True)]
+        if c.bottom is None and self.prior:
+            parts.append(layers[0] * math.sqrt(self.prior))
+        return torch.cat(parts, 1)
 
     def readout(self, z: Any, c: Ends) -> Any:
         """The free end: the top if it is free, else the bottom; with both clamped, the latent."""
@@ -319,6 +330,10 @@ def _back(error: Tensor, synapses: Synapses) -> Tensor:
 
 def _weighted(error: Tensor, precision: Tensor | float) -> Tensor:
     return precision * error if isinstance(precision, Tensor) or precision != 1.0 else error
+
+
+def _root(precision: Tensor | float) -> Tensor | float:
+    return precision.sqrt() if isinstance(precision, Tensor) else math.sqrt(precision)
 
 
 def _square(error: Tensor, precision: Tensor | float) -> Tensor:

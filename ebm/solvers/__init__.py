@@ -10,13 +10,17 @@ from ebm.solvers.base import Field, Info, Solver, Step
 from ebm.solvers.descent import Descent
 from ebm.solvers.downhill import Downhill
 from ebm.solvers.flow import Flow
+from ebm.solvers.gauss_newton import GaussNewton
 from ebm.solvers.langevin import Langevin
+from ebm.solvers.lbfgs import LBFGS
+from ebm.solvers.newton_cg import NewtonCG
 from ebm.solvers.picard import Picard
 from ebm.solvers.project import Box, Project, Sphere
-from ebm.solvers.rungs import OnRung
 from ebm.solvers.restarts import Restarts
+from ebm.solvers.rungs import OnRung
 
 __all__ = [
+    "LBFGS",
     "Adam",
     "AdaptiveDescent",
     "AdaptiveFlow",
@@ -28,8 +32,10 @@ __all__ = [
     "Downhill",
     "Field",
     "Flow",
+    "GaussNewton",
     "Info",
     "Langevin",
+    "NewtonCG",
     "OnRung",
     "Picard",
     "Project",

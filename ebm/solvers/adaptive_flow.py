@@ -11,11 +11,11 @@ from torch import Tensor
 from ebm import rows
 from ebm.noise import Draw
 from ebm.objective import Point
-from ebm.solvers.adaptive import at_rounding
 from ebm.solvers.base import Field, Info, Solver, Step
 from ebm.solvers.descent import positive
 from ebm.solvers.flow import check_horizon, check_method
 from ebm.solvers.tableaux import ADAPTIVE, Tableau, blend, runge_kutta
+from ebm.solvers.trial import at_rounding
 
 __all__ = ["AdaptiveFlow"]
 
@@ -115,7 +115,11 @@ class AdaptiveFlow(Solver):
             "failed": ~accepted,
         }
         stuck = following <= torch.finfo(t.dtype).eps * remembered["t"]
-        return Step(new, remembered, Info(accepted, over | stuck | (~accepted & at_rounding(following, point))))
+        return Step(
+            new,
+            remembered,
+            Info(accepted, over | stuck | (~accepted & at_rounding(following * rows.rms(point.force), point.z))),
+        )
 
     @torch.no_grad()
     def _error(self, point: Point, trial: Point, slopes: list[Any], size: Tensor, tableau: Tableau) -> Tensor:

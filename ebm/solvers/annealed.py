@@ -190,7 +190,7 @@ class Annealed(Solver):
         order = torch.cat([index for _, index in groups]).argsort()
         new = rows.take(rows.cat([tuple(part.point) for part in parts]), order)
         flags: dict[str, Tensor | None] = {}
-        for name, default in (("accepted", True), ("stalled", False)):
+        for name, default in (("accepted", True), ("stalled", False), ("busy", False)):
             found = [getattr(part.info, name) for part in parts]
             if all(flag is None for flag in found):
                 flags[name] = None

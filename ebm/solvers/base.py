@@ -40,11 +40,17 @@ class Field(Protocol):
         ...
 
     def curvature(self, z: Any) -> Product:
-        """The product of a direction with the Hessian of the energy at ``z`` [gradient]; one evaluation, then the products."""
+        """The product of a direction with the Hessian of the energy at ``z`` [gradient]; one evaluation, then the products.
+
+        A product may also be given which samples need it, bool (B,): it is charged to those alone.
+        """
         ...
 
     def gauss_newton(self, z: Any) -> Product:
-        r"""The product of a direction with :math:`J^T J`, J the Jacobian of the residuals at ``z`` [residuals]."""
+        r"""The product of a direction with :math:`J^T J`, J the Jacobian of the residuals at ``z`` [residuals].
+
+        Linearising counts as one ``"residuals"``, then the products; these as in `curvature`.
+        """
         ...
 
     def prox(self, z: Any, size: float | Tensor) -> Any:

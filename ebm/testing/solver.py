@@ -21,7 +21,7 @@ __all__ = ["check_solver"]
 class _Bowl(Energy):
     """A bowl a sample, uneven by feature, its floor at the observation; units may also be set one by one."""
 
-    provides = frozenset({"energy", "gradient", "conditional"})
+    provides = frozenset({"energy", "gradient", "conditional", "residuals"})
 
     def init_latent(self, c: Tensor, draw: Any) -> Tensor:
         return -c
@@ -29,6 +29,9 @@ class _Bowl(Energy):
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
         scale = torch.linspace(0.5, 1.5, c.shape[1], dtype=c.dtype)
         return (0.5 * scale * (z - c).square()).sum(1)
+
+    def residuals(self, z: Tensor, c: Tensor) -> Tensor:
+        return torch.linspace(0.5, 1.5, c.shape[1], dtype=c.dtype).sqrt() * (z - c)
 
     def conditional(self, z: Tensor, c: Tensor, block: Tensor) -> Tensor:
         return c.gather(1, block[:, None])[:, 0].sign()

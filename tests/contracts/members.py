@@ -19,6 +19,9 @@ SOLVERS: dict[str, ebm.Solver] = {
     "too large": ebm.Descent(1.9),
     "learned": ebm.Descent(torch.tensor(0.3, dtype=torch.float64)),
     "adaptive": ebm.AdaptiveDescent(),
+    "l-bfgs": ebm.LBFGS(3),
+    "newton-cg": ebm.NewtonCG(products=4),
+    "gauss-newton": ebm.GaussNewton(products=4),
     "adam": ebm.Adam(0.1),
     "picard": ebm.Picard(),
     "damped": ebm.Picard(0.5),
@@ -113,6 +116,24 @@ def predictive_coding() -> Case:
     return Case(seeded(lambda: ebm.PredictiveCoding([3, 5, 4, 2])), (X, numbers(5, 2, seed=8)))
 
 
+class Decay(ebm.LeastSquares):
+    """The amplitude and rate of a decay seen at three times, and a weak pull on both: nonlinear residuals."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.times = nn.Parameter(torch.tensor([0.3, 0.8, 1.7], dtype=torch.float64))
+
+    def init_latent(self, c: torch.Tensor, draw: Any) -> torch.Tensor:
+        return torch.ones_like(c[:, :2])
+
+    def residuals(self, z: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+        return torch.cat([z[:, :1] * (-z[:, 1:] * self.times).exp() - c, 0.1 * z], 1)
+
+
+def least_squares() -> Case:
+    return Case(Decay(), X)
+
+
 def nudged() -> Case:
     def cost(answer: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return 0.5 * (answer - y).square().sum(1)
@@ -159,6 +180,7 @@ MODELS: dict[str, Callable[[], Case]] = {
     "dense memory": dense_memory,
     "energy net": energy_net,
     "predictive coding": predictive_coding,
+    "least squares": least_squares,
     "nudged": nudged,
     "clamped": clamped,
     "sum": summed,

@@ -20,8 +20,8 @@ def fits(solver: str, model: str) -> bool:
 
 
 FITTING = [(solver, model) for solver in SOLVERS for model in MODELS if fits(solver, model)]
-SPECIAL = {"conditional", "levels"}  # what few models provide: a solver that needs it is tried on all of those
-PAIRS = [(solver, model) for solver, model in FITTING if model in EVERYWHERE or SOLVERS[solver].needs & SPECIAL]
+RARE = {"conditional", "levels", "residuals"}  # a solver that needs one of these fits no model of `EVERYWHERE`
+PAIRS = [(solver, model) for solver, model in FITTING if model in EVERYWHERE or SOLVERS[solver].needs & RARE]
 OTHERS = [pair for pair in FITTING if pair not in PAIRS]
 
 

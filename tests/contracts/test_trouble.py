@@ -58,11 +58,22 @@ class Cliff(ebm.Energy):
         return -z.square().square().sum(1)
 
 
+class Fading(ebm.LeastSquares):
+    """Residuals that only vanish at infinity."""
+
+    def init_latent(self, c: Tensor, draw: Any) -> Tensor:
+        return c
+
+    def residuals(self, z: Tensor, c: Tensor) -> Tensor:
+        return torch.exp(-z)
+
+
 TROUBLES: dict[str, Callable[[], ebm.Objective]] = {
     "rotation": Rotation,
     "logistic": Logistic,
     "slope": Slope,
     "cliff": Cliff,
+    "fading": Fading,
     "ladder": lambda: ebm.Ladder([Slope(), Slope(), Cliff()]),
 }
 FITTING = [(s, t) for t in TROUBLES for s in SOLVERS if SOLVERS[s].needs <= TROUBLES[t]().provides]
