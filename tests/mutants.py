@@ -362,8 +362,8 @@ FAULTS = [
     Fault(
         "any trial is accepted",
         "ebm/solvers/adaptive.py",
-        "accepted = trial.finite & (_energy(trial.point) <=",
-        "accepted = trial.finite & (_energy(point) <=",
+        "accepted = trial.finite & (energy_of(trial.point) <=",
+        "accepted = trial.finite & (energy_of(point) <=",
         "tests/solvers -k adaptive",
     ),
     Fault(

@@ -11,13 +11,12 @@ from torch import Tensor
 from ebm import rows
 from ebm.noise import Draw
 from ebm.objective import Point
+from ebm.solvers.armijo import SUFFICIENT, at_rounding, energy_of, longer, shorter
 from ebm.solvers.base import Field, Info, Solver, Step
 from ebm.solvers.descent import positive
 from ebm.solvers.trial import evaluate_trial
 
 __all__ = ["AdaptiveDescent"]
-
-_SUFFICIENT = 1e-4  # Armijo's constant
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class AdaptiveDescent(Solver):
 
     def init(self, point: Point) -> Any:
         """The next trial step size, (B,)."""
-        return torch.full_like(_energy(point), self.first)
+        return torch.full_like(energy_of(point), self.first)
 
     def most(self, z: Any, differentiated: bool = False) -> dict[str, int]:
         """One evaluation, and one more where a trial that is not finite must not reach a graph."""
@@ -67,38 +66,12 @@ class AdaptiveDescent(Solver):
         size = memory
         trial = evaluate_trial(field, rows.add(point.z, point.force, size), point)
         slope = rows.dot(point.force, point.force)
-        rise = _energy(trial.point) - _energy(point)
+        rise = energy_of(trial.point) - energy_of(point)
         # compared as energies, not as a difference: near rest the decrease asked for rounds to nothing, and a tie may pass
-        accepted = trial.finite & (_energy(trial.point) <= _energy(point) - _SUFFICIENT * size * slope)
+        accepted = trial.finite & (energy_of(trial.point) <= energy_of(point) - SUFFICIENT * size * slope)
         new = Point(*rows.where(accepted, tuple(trial.point), tuple(point)))
-        longer = self._longer(size, slope, rows.dot(point.force, trial.point.force))
-        shorter = _shorter(size, slope, rise, trial.finite)
-        following = torch.where(accepted, longer, shorter)
-        return Step(new, following, Info(accepted, ~accepted & _at_rounding(following, point)))
-
-    def _longer(self, size: Tensor, slope: Tensor, overlap: Tensor) -> Tensor:
-        """The Barzilai-Borwein step size after a move of ``size`` along the force: s'y = size * (F'F - F'F_new)."""
-        bend = slope - overlap
-        proposal = size * slope / torch.where(bend > 0, bend, torch.ones_like(bend))
-        # a sample at rest accepts every trial: unbounded, its step size would overflow, and inf * 0 poison a gradient
-        most = (size * self.growth).clamp_max(torch.finfo(size.dtype).max ** 0.5)
-        return torch.where(bend > 0, proposal.clamp(size * 0.1, most), most)
-
-
-def _energy(point: Point) -> Tensor:
-    assert point.energy is not None  # `needs` says so at the door
-    return point.energy
-
-
-def _shorter(size: Tensor, slope: Tensor, rise: Tensor, finite: Tensor) -> Tensor:
-    """The minimum of the parabola with the known value, slope and trial value, kept within a tenth and a half."""
-    bend = rise + size * slope
-    best = 0.5 * size * size * slope / torch.where(bend > 0, bend, torch.ones_like(bend))
-    ratio = (best / size).clamp(0.1, 0.5)
-    return size * torch.where(finite & (bend > 0), ratio, torch.full_like(ratio, 0.1))
-
-
-def _at_rounding(size: Tensor, point: Point) -> Tensor:
-    """Whether a move of this size would vanish in the rounding of the latent."""
-    tiny = torch.finfo(size.dtype).eps
-    return size * rows.rms(point.force) <= 0.1 * tiny * (rows.rms(point.z) + tiny)
+        bend = slope - rows.dot(point.force, trial.point.force)
+        following = torch.where(
+            accepted, longer(size, size * slope, bend, self.growth), shorter(size, size * slope, rise, trial.finite)
+        )
+        return Step(new, following, Info(accepted, ~accepted & at_rounding(following * rows.rms(point.force), point.z)))
