@@ -111,5 +111,7 @@ class BarzilaiBorwein(Solver):
             return long
         some = (bend > 0) & (change > 0)
         short = torch.where(some, bend / torch.where(some, change, torch.ones_like(change)), long)
-        short = torch.minimum(short, long)  # so they are by the inequality of Cauchy and Schwarz, but for the bound on growth
+        short = torch.minimum(
+            short, long
+        )  # so they are by the inequality of Cauchy and Schwarz, but for the bound on growth
         return short if self.rule == "short" else torch.where(moves % 2 == 0, long, short)

@@ -20,7 +20,9 @@ from ebm.solvers.trial import evaluate_trial
 __all__ = ["Accelerated", "Nesterov"]
 
 _SEARCHING = 2.0  # growth of the step size until a trial is turned down for the first time
-_RENEWED = 1.5  # growth at a restart: the curvature may have fallen since; grown along the way, it would break the momentum
+_RENEWED = (
+    1.5  # growth at a restart: the curvature may have fallen since; grown along the way, it would break the momentum
+)
 
 
 @dataclass(frozen=True)

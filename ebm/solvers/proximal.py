@@ -75,9 +75,7 @@ class Proximal(Solver):
         accepted = sufficient(trial, point, drop, bend)
         new = Point(*rows.where(accepted, tuple(trial.point), tuple(point)))
         rise = energy_of(trial.point) - energy_of(point)
-        following = torch.where(
-            accepted, longer(size, squared, bend, _GROWTH), shorter(size, drop, rise, trial.finite)
-        )
+        following = torch.where(accepted, longer(size, squared, bend, _GROWTH), shorter(size, drop, rise, trial.finite))
         stalled = ~accepted & at_rounding(rows.rms(move) * (following / size), point.z)
         return Step(new, following, Info(accepted, stalled))
 

@@ -20,6 +20,16 @@ SOLVERS: dict[str, ebm.Solver] = {
     "learned": ebm.Descent(torch.tensor(0.3, dtype=torch.float64)),
     "adaptive": ebm.AdaptiveDescent(),
     "adam": ebm.Adam(0.1),
+    "spectral": ebm.BarzilaiBorwein(),
+    "spectral long": ebm.BarzilaiBorwein("long", window=3, first=5.0),
+    "backtracking": ebm.Backtracking(first=20.0, trials=3),
+    "accelerated": ebm.Nesterov(),
+    "accelerated by energy": ebm.Nesterov(first=3.0, restart="energy"),
+    "proximal": ebm.Proximal(),
+    "fista": ebm.FISTA(first=3.0),
+    "sweep": ebm.Sweep(ebm.AdaptiveDescent(), blocks=2),
+    "sweep of searches": ebm.Sweep(ebm.Backtracking(first=20.0, trials=3), blocks=3),
+    "sweep of leaves": ebm.Sweep(ebm.Langevin(0.05, 0.5)),
     "picard": ebm.Picard(),
     "damped": ebm.Picard(0.5),
     "anderson": ebm.Anderson(3, mixing=0.5),
@@ -115,6 +125,14 @@ def summed() -> Case:
     return Case(ebm.Sum(Quadratic(), Quadratic(seed=5), weights=[1.0, 0.3]), X)
 
 
+def composite() -> Case:
+    return Case(ebm.Composite(Quadratic(), ebm.L1(0.2)), X)
+
+
+def walled() -> Case:
+    return Case(ebm.Composite(Wells(3), ebm.NonNegative(0.1)), X)
+
+
 MODELS: dict[str, Callable[[], Case]] = {
     **{name: small(name) for name in ("quadratic", "closed", "wells", "tree", "tanh")},
     "modern hopfield": modern_hopfield,
@@ -127,6 +145,8 @@ MODELS: dict[str, Callable[[], Case]] = {
     "nudged": nudged,
     "clamped": clamped,
     "sum": summed,
+    "composite": composite,
+    "walled": walled,
 }
 
 # The models that every solver is tried on in the fast suite; the others meet their own solver there, and all in the slow one.

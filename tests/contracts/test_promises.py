@@ -20,7 +20,8 @@ def fits(solver: str, model: str) -> bool:
 
 
 FITTING = [(solver, model) for solver in SOLVERS for model in MODELS if fits(solver, model)]
-PAIRS = [(solver, model) for solver, model in FITTING if model in EVERYWHERE or "conditional" in SOLVERS[solver].needs]
+RARE = {"conditional", "prox"}  # what no model of EVERYWHERE provides
+PAIRS = [(solver, model) for solver, model in FITTING if model in EVERYWHERE or RARE & SOLVERS[solver].needs]
 OTHERS = [pair for pair in FITTING if pair not in PAIRS]
 
 
