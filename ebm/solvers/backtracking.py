@@ -61,6 +61,8 @@ class Backtracking(Solver):
     first: float = 1.0
     trials: int = 10
     needs: ClassVar[frozenset[str]] = frozenset({"energy", "gradient"})
+    # energies rise by rounding alone, and the best of them by rounding may be further from rest than the last
+    keep: ClassVar[str] = "last"
 
     def __post_init__(self) -> None:
         positive("Backtracking", "first", self.first)

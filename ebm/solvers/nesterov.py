@@ -19,7 +19,7 @@ from ebm.solvers.trial import evaluate_trial
 
 __all__ = ["Accelerated", "Nesterov"]
 
-_SEARCHING = 2.0  # growth of the step size until a trial is turned down for the first time
+_SEARCHING = 2.0  # growth of the step size until one is too long for the curvature met
 _RENEWED = (
     1.5  # growth at a restart: the curvature may have fallen since; grown along the way, it would break the momentum
 )
@@ -49,7 +49,7 @@ class Accelerated(Solver):
         """Where a step of these sizes (B,) lands without momentum."""
 
     def init(self, point: Point) -> Any:
-        """The last landing, the age of the momentum (B,), the next step size (B,), and whether any was turned down (B,)."""
+        """The last landing, the age of the momentum (B,), the next step size (B,), and whether any was ever too long (B,)."""
         size = torch.full_like(rows.dot(point.force, point.force), self.first)
         never = torch.zeros_like(size, dtype=torch.bool)
         return {"landing": point.z, "age": torch.ones_like(size), "size": size, "found": never}
@@ -78,7 +78,7 @@ class Accelerated(Solver):
             # a momentum that leads where nothing is finite is dropped: a shorter step alone would lead there again
             "age": torch.where(accepted, older, torch.where(trial.finite, age, torch.ones_like(age))),
             "size": torch.where(accepted, _longer(size, memory["found"], age == 1), shorter),
-            "found": memory["found"] | ~accepted,
+            "found": memory["found"] | (trial.finite & ~accepted),
         }
         new = Point(*rows.where(accepted, tuple(trial.point), tuple(point)))
         stalled = ~accepted & at_rounding(rows.rms(move) * (shorter / size), point.z)

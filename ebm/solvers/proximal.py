@@ -19,7 +19,7 @@ from ebm.solvers.trial import evaluate_trial
 
 __all__ = ["FISTA", "Proximal"]
 
-_GROWTH = 10.0
+_GROWTH = 1e3  # the most by which a step size may change at once
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,9 @@ class Proximal(Solver):
 
     with F minus the gradient of the smooth part f. A trial is accepted if
     :math:`E(z') \le E(z) - 10^{-4} \|z' - z\|^2 / a`, which every :math:`a \le 1 / L` passes where f has curvature L; then
-    the next step size is that of Barzilai and Borwein, at most tenfold. A rejected trial is shortened. So each step is
-    one evaluation and one proximal map, the energy never rises but by rounding, and nothing needs tuning. See `Composite`.
+    the next step size is the length of the move over that of the change of F, the geometric mean of the two of Barzilai and
+    Borwein. A rejected trial is shortened. So each step is one evaluation and one proximal map, the energy never rises but
+    by rounding, and nothing needs tuning. See `Composite`.
 
     Args:
         first: the first trial step size, > 0; a wrong guess costs a few evaluations, never the answer.
@@ -46,12 +47,15 @@ class Proximal(Solver):
         Proximal(first=1.0)
 
     Source: Beck and Teboulle (2009), ISTA with backtracking; Wright, Nowak and Figueiredo (2009), spectral step sizes and
-    the test of decrease (of the whole energy, not of a bound on the smooth part). Where energies differ by rounding
-    alone, the approximate condition of Hager and Zhang (2005) decides.
+    the test of decrease (of the whole energy, not of a bound on the smooth part); Dai, Al-Baali and Yang (2015), the step
+    size, which grows at most a thousandfold at once. Where energies differ by rounding alone, the approximate condition of
+    Hager and Zhang (2005) decides.
     """
 
     first: float = 1.0
     needs: ClassVar[frozenset[str]] = frozenset({"energy", "prox"})
+    # energies rise by rounding alone, and the best of them by rounding may be further from rest than the last
+    keep: ClassVar[str] = "last"
 
     def __post_init__(self) -> None:
         positive("Proximal", "first", self.first)
@@ -69,15 +73,24 @@ class Proximal(Solver):
         size = memory
         trial = evaluate_trial(field, field.prox(rows.add(point.z, point.force, size), size), point)
         move = rows.map_rows(torch.sub, trial.point.z, point.z)
-        squared = rows.dot(move, move)
-        bend = rows.dot(move, rows.map_rows(torch.sub, point.force, trial.point.force))
+        change = rows.map_rows(torch.sub, point.force, trial.point.force)
+        squared, bend = rows.dot(move, move), rows.dot(move, change)
         drop = squared / size
         accepted = sufficient(trial, point, drop, bend)
         new = Point(*rows.where(accepted, tuple(trial.point), tuple(point)))
         rise = energy_of(trial.point) - energy_of(point)
-        following = torch.where(accepted, longer(size, squared, bend, _GROWTH), shorter(size, drop, rise, trial.finite))
+        mean = _mean(squared, rows.dot(change, change))
+        following = torch.where(
+            accepted, longer(size, mean * bend, bend, _GROWTH), shorter(size, drop, rise, trial.finite)
+        )
         stalled = ~accepted & at_rounding(rows.rms(move) * (following / size), point.z)
         return Step(new, following, Info(accepted, stalled))
+
+
+def _mean(squared: Tensor, change: Tensor) -> Tensor:
+    """The length of the move over that of the change; one where either is zero, to keep 1 / 0 out of a graph."""
+    some = (squared > 0) & (change > 0)
+    return torch.where(some, squared, 1.0).sqrt() / torch.where(some, change, 1.0).sqrt()
 
 
 @dataclass(frozen=True)
