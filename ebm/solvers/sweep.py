@@ -81,8 +81,10 @@ class Sweep(Wrapper):
         return self.inner.noisy
 
     def init(self, point: Point) -> Any:
-        """A memory of the solver inside for each part."""
-        return tuple(self.inner.init(self._part(point, part)) for part in range(len(self._split(point.z))))
+        """A memory of the solver inside for each part, and which parts are stuck, bool (B, parts)."""
+        count = len(self._split(point.z))
+        stuck = torch.zeros(rows.count(point.z), count, dtype=torch.bool, device=rows.first_leaf(point.z).device)
+        return {"parts": tuple(self.inner.init(self._part(point, part)) for part in range(count)), "stuck": stuck}
 
     def most(self, z: Any, differentiated: bool = False) -> dict[str, int]:
         """What the solver inside may ask for, added up over the parts."""
@@ -98,14 +100,19 @@ class Sweep(Wrapper):
 
     def step(self, field: Field, point: Point, memory: Any, draw: Draw) -> Step:
         """A step of the solver inside for each part, in order."""
-        memories, infos = [], []
-        for part, remembered in enumerate(memory):
+        before, memories, infos = point.z, [], []
+        for part, remembered in enumerate(memory["parts"]):
             view = _PartView(field, self, point, part)
             step = self.inner.step(view, self._part(point, part), remembered, draw)
             point = view.whole(step.point)
             memories.append(step.memory)
             infos.append(step.info)
-        return Step(point, tuple(memories), _together(infos))
+        # parts that cannot move may say so in different sweeps: it holds for as long as no part moves
+        still = _equal(rows.flatten(point.z), rows.flatten(before))
+        none = torch.zeros_like(still)
+        stuck = torch.stack([none if info.stalled is None else info.stalled for info in infos], 1)
+        stuck = stuck | (memory["stuck"] & still[:, None])
+        return Step(point, {"parts": tuple(memories), "stuck": stuck}, Info(_moved(infos), stuck.all(1)))
 
     def _part(self, point: Point, part: int) -> Point:
         return Point(self._split(point.z)[part], point.energy, self._split(point.force)[part])
@@ -203,10 +210,7 @@ def _equal(one: Tensor, other: Tensor) -> Tensor:
     return same if same.ndim == 1 else same.flatten(1).all(1)
 
 
-def _together(infos: list[Info]) -> Info:
-    """Accepted where any part moved; stalled where no part can make progress."""
-    accepted = [info.accepted for info in infos]
-    stalled = [info.stalled for info in infos]
-    moved = None if any(a is None for a in accepted) else torch.stack(accepted).any(0)  # pyright: ignore
-    dead = None if any(s is None for s in stalled) else torch.stack(stalled).all(0)  # pyright: ignore
-    return Info(moved, dead)
+def _moved(infos: list[Info]) -> Tensor | None:
+    """Which samples accepted a proposal for any part; None: all."""
+    each = [info.accepted for info in infos if info.accepted is not None]
+    return torch.stack(each).any(0) if len(each) == len(infos) else None
