@@ -174,7 +174,7 @@ def test_latents_in_parts(solver: ebm.Solver):
 
 
 @pytest.mark.parametrize("solver", SOLVERS, ids=repr)
-@pytest.mark.parametrize("scale", [1e-5, 1e5])
+@pytest.mark.parametrize("scale", [1e-5, pytest.param(1e5, marks=pytest.mark.slow)])
 def test_energies_of_any_scale_need_no_tuning(solver: ebm.Solver, scale: float):
     matrix, x = lasso()
     plain = settled(ebm.Composite(LeastSquares(matrix), ebm.L1(4.0)), x)
@@ -194,6 +194,7 @@ def test_a_proximal_step_never_raises_the_energy_and_each_is_one_evaluation():
         assert found.evals.tolist() == (1 + found.steps).tolist()
 
 
+@pytest.mark.slow
 def test_acceleration_pays_where_the_smooth_part_is_ill_conditioned():
     matrix, x = lasso()
     model = ebm.Composite(LeastSquares(matrix), ebm.L1(2.0))
@@ -228,14 +229,14 @@ def test_without_a_floor_no_rest_is_reported(solver: ebm.Solver):
         def forward(self, z: Tensor, c: Tensor) -> Tensor:
             return -super().forward(z, c)
 
-    found = ebm.infer(ebm.Composite(Falling(), ebm.L1(0.3)), X, steps=300, solver=solver, stop=ebm.AtRest(1e-6))
+    found = ebm.infer(ebm.Composite(Falling(), ebm.L1(0.3)), X, steps=80, solver=solver, stop=ebm.AtRest(1e-6))
     assert not found.converged.any() and (found.residual > 1.0).all() and found.z.isfinite().all()
 
 
 @pytest.mark.parametrize("solver", SOLVERS, ids=repr)
 def test_a_sample_at_rest_stays_there_for_good(solver: ebm.Solver):
     x = torch.tensor([[0.2, -0.1], [0.0, 0.3]])
-    found = ebm.infer(ebm.Composite(Apart(), ebm.L1(0.5)), x, steps=200, solver=solver, start=torch.zeros(2, 2))
+    found = ebm.infer(ebm.Composite(Apart(), ebm.L1(0.5)), x, steps=80, solver=solver, start=torch.zeros(2, 2))
     assert (found.z == 0).all() and (found.residual == 0).all() and rows.finite(found.carry.memory).all()
 
 
