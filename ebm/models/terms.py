@@ -18,6 +18,18 @@ class Term(nn.Module):
 
     Define ``forward(z)``, one number a sample (B,), and ``prox(z, size)``; where the term is infinite outside a set, also
     ``inside(z)``. Latents are row trees.
+
+    Example:
+        >>> import torch, ebm
+        >>> class Ridge(ebm.Term):
+        ...     def forward(self, z):
+        ...         return 0.5 * z.square().sum(1)
+        ...     def prox(self, z, size):
+        ...         return ebm.rows.scale(z, 1 / (1 + size))
+        >>> Ridge().prox(torch.tensor([[3.0]]), torch.tensor([2.0]))
+        tensor([[1.]])
+
+    Source: Moreau (1965), proximal maps.
     """
 
     def forward(self, z: Any) -> Tensor:

@@ -51,7 +51,8 @@ def longer(size: Tensor, squared: Tensor, bend: Tensor, growth: float) -> Tensor
 def shorter(size: Tensor, drop: Tensor, rise: Tensor, finite: Tensor) -> Tensor:
     """The minimum of the parabola with the known value, slope and trial value, kept within a tenth and a half."""
     curve = rise + drop
-    ratio = (0.5 * drop / torch.where(curve > 0, curve, torch.ones_like(curve))).clamp(0.1, 0.5)
+    lowest = 0.5 * size * drop / torch.where(curve > 0, curve, torch.ones_like(curve))
+    ratio = (lowest / size).clamp(0.1, 0.5)
     return size * torch.where(finite & (curve > 0), ratio, torch.full_like(ratio, 0.1))
 
 
