@@ -70,7 +70,8 @@ class AdaptiveDescent(Solver):
         accepted = trial.finite & (energy_of(trial.point) <= energy_of(point) - SUFFICIENT * size * slope)
         new = Point(*rows.where(accepted, tuple(trial.point), tuple(point)))
         bend = slope - rows.dot(point.force, trial.point.force)
+        drop = size * slope
         following = torch.where(
-            accepted, longer(size, size * slope, bend, self.growth), shorter(size, size * slope, rise, trial.finite)
+            accepted, longer(size, drop, bend, self.growth), shorter(size, drop, rise + drop, trial.finite)
         )
         return Step(new, following, Info(accepted, ~accepted & at_rounding(following * rows.rms(point.force), point.z)))

@@ -15,7 +15,7 @@ from ebm import rows
 from ebm.objective import Point
 from ebm.solvers.trial import Trial
 
-__all__ = ["SUFFICIENT", "at_rounding", "energy_of", "longer", "shorter", "sufficient"]
+__all__ = ["SUFFICIENT", "at_rounding", "curve", "energy_of", "longer", "shorter", "sufficient"]
 
 SUFFICIENT = 1e-4  # Armijo's constant
 _ROUNDINGS = 10  # an energy is known to so many roundings of itself
@@ -48,9 +48,13 @@ def longer(size: Tensor, squared: Tensor, bend: Tensor, growth: float) -> Tensor
     return torch.where(bend > 0, proposal.clamp(size * min(0.1, 1 / growth), most), most)
 
 
-def shorter(size: Tensor, drop: Tensor, rise: Tensor, finite: Tensor) -> Tensor:
-    """The minimum of the parabola with the known value, slope and trial value, kept within a tenth and a half."""
-    curve = rise + drop
+def curve(bend: Tensor, drop: Tensor, rise: Tensor) -> Tensor:
+    """The quadratic part of the energy along a move: from the forces, whose change does not round away near rest, if they can tell."""
+    return torch.where(bend > 0, 0.5 * bend, rise + drop)
+
+
+def shorter(size: Tensor, drop: Tensor, curve: Tensor, finite: Tensor) -> Tensor:
+    """The minimum of the parabola with this slope and quadratic part, kept within a tenth and a half."""
     lowest = 0.5 * size * drop / torch.where(curve > 0, curve, torch.ones_like(curve))
     ratio = (lowest / size).clamp(0.1, 0.5)
     return size * torch.where(finite & (curve > 0), ratio, torch.full_like(ratio, 0.1))

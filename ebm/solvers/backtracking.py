@@ -11,7 +11,7 @@ from torch import Tensor
 from ebm import rows
 from ebm.noise import Draw
 from ebm.objective import Point
-from ebm.solvers.armijo import at_rounding, energy_of, shorter, sufficient
+from ebm.solvers.armijo import at_rounding, curve, energy_of, shorter, sufficient
 from ebm.solvers.base import Field, Info, Solver, Step
 from ebm.solvers.descent import positive
 from ebm.solvers.trial import evaluate_trial
@@ -34,7 +34,7 @@ class Backtracking(Solver):
     r"""Gradient descent with Armijo's line search: one step tries shorter and shorter moves until one lowers the energy enough.
 
     A trial :math:`z + aF` is accepted if :math:`E(z + aF) \le E(z) - 10^{-4} a \|F\|^2`; a rejected one is shortened to
-    the minimum of the parabola through what is known, within a tenth and a half. The next step begins with the step size
+    the minimum of a parabola, within a tenth and a half. The next step begins with the step size
     that was accepted, or twice that if it was accepted at once. Only the samples whose trial was rejected are evaluated
     again, so each pays for its own trials; a compiled step makes all ``trials`` of every sample.
 
@@ -104,7 +104,7 @@ def _tried(field: Field, start: Point, search: _Search, samples: Tensor | None) 
     accepted = ~done & sufficient(trial, start, drop, bend)
     rise = energy_of(trial.point) - energy_of(start)
     point = Point(*rows.where(accepted, tuple(trial.point), tuple(point)))
-    size = torch.where(accepted | done, size, shorter(size, drop, rise, trial.finite))
+    size = torch.where(accepted | done, size, shorter(size, drop, curve(bend, drop, rise), trial.finite))
     return _Search(point, size, accepted | done)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from ebm import rows
 from ebm.noise import Draw
 from ebm.objective import Point
-from ebm.solvers.armijo import at_rounding, energy_of, longer, shorter, sufficient
+from ebm.solvers.armijo import at_rounding, curve, energy_of, longer, shorter, sufficient
 from ebm.solvers.base import Field, Info, Solver, Step
 from ebm.solvers.descent import positive
 from ebm.solvers.trial import evaluate_trial
@@ -93,7 +93,7 @@ class BarzilaiBorwein(Solver):
         following = torch.where(
             accepted,
             self._spectral(size, drop, bend, rows.dot(change, change), memory["moves"]),
-            shorter(size, drop, rise, trial.finite),
+            shorter(size, drop, curve(bend, drop, rise), trial.finite),
         )
         latest = torch.cat([energies[:, 1:], energy_of(new).detach()[:, None]], 1)
         memory = {

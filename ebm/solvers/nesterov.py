@@ -99,10 +99,11 @@ def _longer(size: Tensor, found: Tensor, young: Tensor) -> Tensor:
 
 
 def _shorter(size: Tensor, squared: Tensor, bend: Tensor, finite: Tensor) -> Tensor:
-    """The step size that the curvature of a rejected move allows, within a tenth and nine tenths of the last."""
+    """Nine tenths of the step size that the curvature of a rejected move allows, and at least a tenth of the last."""
     upwards = finite & (bend > 0)
-    wanted = squared / torch.where(upwards, bend, torch.ones_like(bend))
-    return torch.where(upwards, torch.minimum(torch.maximum(wanted, 0.1 * size), 0.9 * size), 0.1 * size)
+    # not all of it: the same move again would pass or fail by its last bit
+    wanted = 0.9 * squared / torch.where(upwards, bend, torch.ones_like(bend))
+    return torch.where(upwards, torch.maximum(wanted, 0.1 * size), 0.1 * size)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 from ebm import rows
 from ebm.noise import Draw
 from ebm.objective import Point
-from ebm.solvers.armijo import at_rounding, energy_of, longer, shorter, sufficient
+from ebm.solvers.armijo import at_rounding, curve, energy_of, longer, shorter, sufficient
 from ebm.solvers.base import Field, Info, Solver, Step
 from ebm.solvers.descent import positive
 from ebm.solvers.nesterov import Accelerated
@@ -81,7 +81,9 @@ class Proximal(Solver):
         rise = energy_of(trial.point) - energy_of(point)
         mean = _mean(squared, rows.dot(change, change))
         following = torch.where(
-            accepted, longer(size, mean * bend, bend, _GROWTH), shorter(size, drop, rise, trial.finite)
+            accepted,
+            longer(size, mean * bend, bend, _GROWTH),
+            shorter(size, drop, curve(bend, drop, rise), trial.finite),
         )
         stalled = ~accepted & at_rounding(rows.rms(move) * (following / size), point.z)
         return Step(new, following, Info(accepted, stalled))
