@@ -15,7 +15,7 @@ from ebm import rows
 from ebm.objective import Point
 from ebm.solvers.trial import Trial
 
-__all__ = ["SUFFICIENT", "at_rounding", "curve", "energy_of", "longer", "shorter", "sufficient"]
+__all__ = ["SUFFICIENT", "at_rounding", "curve", "energy_of", "longer", "shorter", "sufficient", "teaches"]
 
 SUFFICIENT = 1e-4  # Armijo's constant
 _ROUNDINGS = 10  # an energy is known to so many roundings of itself
@@ -35,8 +35,10 @@ def sufficient(trial: Trial, point: Point, drop: Tensor, bend: Tensor, reference
     """
     before, after = energy_of(point), energy_of(trial.point)
     lower = after <= (before if reference is None else reference) - SUFFICIENT * drop
-    level = after <= before + _ROUNDINGS * torch.finfo(before.dtype).eps * before.abs()
+    level = (after - before).abs() <= _ROUNDINGS * torch.finfo(before.dtype).eps * before.abs()
     straight = bend <= 2 * (1 - SUFFICIENT) * drop
+    if reference is None:
+        return trial.finite & torch.where(level, straight, lower)
     return trial.finite & (lower | (level & straight))
 
 
@@ -62,5 +64,15 @@ def shorter(size: Tensor, drop: Tensor, curve: Tensor, finite: Tensor) -> Tensor
 
 def at_rounding(length: Tensor, z: Any) -> Tensor:
     """Whether a move of this root mean square (B,) would vanish in the rounding of the latent."""
-    tiny = torch.finfo(length.dtype).eps
-    return length <= 0.1 * tiny * (rows.rms(z) + tiny)
+    return length <= 0.1 * _resolution(z)
+
+
+def teaches(length: Tensor, z: Any) -> Tensor:
+    """Whether a move of this root mean square (B,) is long enough that the change of the force is no rounding."""
+    return length > _ROUNDINGS * _resolution(z)
+
+
+def _resolution(z: Any) -> Tensor:
+    size = rows.rms(z)
+    tiny = torch.finfo(size.dtype).eps
+    return tiny * (size + tiny)

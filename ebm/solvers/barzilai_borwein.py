@@ -11,7 +11,7 @@ from torch import Tensor
 from ebm import rows
 from ebm.noise import Draw
 from ebm.objective import Point
-from ebm.solvers.armijo import at_rounding, curve, energy_of, longer, shorter, sufficient
+from ebm.solvers.armijo import at_rounding, curve, energy_of, longer, shorter, sufficient, teaches
 from ebm.solvers.base import Field, Info, Solver, Step
 from ebm.solvers.descent import positive
 from ebm.solvers.trial import evaluate_trial
@@ -90,9 +90,12 @@ class BarzilaiBorwein(Solver):
         accepted = sufficient(trial, point, drop, bend, energies.amax(1))
         new = Point(*rows.where(accepted, tuple(trial.point), tuple(point)))
         rise = energy_of(trial.point) - energy_of(point)
+        spectral = self._spectral(size, drop, bend, rows.dot(change, change), memory["moves"])
+        # a sample or a part at rest keeps its step size: one read off rounding would spoil the step that follows a change
+        learned = teaches(size * rows.rms(point.force), point.z)
         following = torch.where(
             accepted,
-            self._spectral(size, drop, bend, rows.dot(change, change), memory["moves"]),
+            torch.where(learned, spectral, torch.maximum(size, (size * _GROWTH).clamp_max(self.first))),
             shorter(size, drop, curve(bend, drop, rise), trial.finite),
         )
         latest = torch.cat([energies[:, 1:], energy_of(new).detach()[:, None]], 1)
