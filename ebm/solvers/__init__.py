@@ -6,6 +6,8 @@ from ebm.solvers.adaptive_flow import AdaptiveFlow
 from ebm.solvers.anderson import Anderson
 from ebm.solvers.annealed import Annealed
 from ebm.solvers.asynchronous import Asynchronous
+from ebm.solvers.backtracking import Backtracking
+from ebm.solvers.barzilai_borwein import BarzilaiBorwein
 from ebm.solvers.base import Field, Info, Solver, Step
 from ebm.solvers.descent import Descent
 from ebm.solvers.downhill import Downhill
@@ -13,13 +15,17 @@ from ebm.solvers.flow import Flow
 from ebm.solvers.gauss_newton import GaussNewton
 from ebm.solvers.langevin import Langevin
 from ebm.solvers.lbfgs import LBFGS
+from ebm.solvers.nesterov import Nesterov
 from ebm.solvers.newton_cg import NewtonCG
 from ebm.solvers.picard import Picard
 from ebm.solvers.project import Box, Project, Sphere
+from ebm.solvers.proximal import FISTA, Proximal
 from ebm.solvers.restarts import Restarts
 from ebm.solvers.rungs import OnRung
+from ebm.solvers.sweep import Sweep
 
 __all__ = [
+    "FISTA",
     "LBFGS",
     "Adam",
     "AdaptiveDescent",
@@ -27,6 +33,8 @@ __all__ = [
     "Anderson",
     "Annealed",
     "Asynchronous",
+    "Backtracking",
+    "BarzilaiBorwein",
     "Box",
     "Descent",
     "Downhill",
@@ -35,12 +43,15 @@ __all__ = [
     "GaussNewton",
     "Info",
     "Langevin",
+    "Nesterov",
     "NewtonCG",
     "OnRung",
     "Picard",
     "Project",
+    "Proximal",
     "Restarts",
     "Solver",
     "Sphere",
     "Step",
+    "Sweep",
 ]

@@ -6,18 +6,16 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
 
 from ebm import rows
 from ebm.noise import Draw
 from ebm.objective import Point
+from ebm.solvers.armijo import SUFFICIENT, at_rounding, energy_of, longer, shorter
 from ebm.solvers.base import Field, Info, Solver, Step
 from ebm.solvers.descent import positive
-from ebm.solvers.trial import at_rounding, energy_of, evaluate_trial, shorter
+from ebm.solvers.trial import evaluate_trial
 
 __all__ = ["AdaptiveDescent"]
-
-_SUFFICIENT = 1e-4  # Armijo's constant
 
 
 @dataclass(frozen=True)
@@ -69,17 +67,11 @@ class AdaptiveDescent(Solver):
         slope = rows.dot(point.force, point.force)
         rise = energy_of(trial.point) - energy_of(point)
         # compared as energies, not as a difference: near rest the decrease asked for rounds to nothing, and a tie may pass
-        accepted = trial.finite & (energy_of(trial.point) <= energy_of(point) - _SUFFICIENT * size * slope)
+        accepted = trial.finite & (energy_of(trial.point) <= energy_of(point) - SUFFICIENT * size * slope)
         new = Point(*rows.where(accepted, tuple(trial.point), tuple(point)))
-        longer = self._longer(size, slope, rows.dot(point.force, trial.point.force))
-        closer = shorter(size, slope, rise, trial.finite)
-        following = torch.where(accepted, longer, closer)
+        bend = slope - rows.dot(point.force, trial.point.force)
+        drop = size * slope
+        following = torch.where(
+            accepted, longer(size, drop, bend, self.growth), shorter(size, drop, rise + drop, trial.finite)
+        )
         return Step(new, following, Info(accepted, ~accepted & at_rounding(following * rows.rms(point.force), point.z)))
-
-    def _longer(self, size: Tensor, slope: Tensor, overlap: Tensor) -> Tensor:
-        """The Barzilai-Borwein step size after a move of ``size`` along the force: s'y = size * (F'F - F'F_new)."""
-        bend = slope - overlap
-        proposal = size * slope / torch.where(bend > 0, bend, torch.ones_like(bend))
-        # a sample at rest accepts every trial: unbounded, its step size would overflow, and inf * 0 poison a gradient
-        most = (size * self.growth).clamp_max(torch.finfo(size.dtype).max ** 0.5)
-        return torch.where(bend > 0, proposal.clamp(size * 0.1, most), most)

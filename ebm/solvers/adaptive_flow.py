@@ -11,11 +11,11 @@ from torch import Tensor
 from ebm import rows
 from ebm.noise import Draw
 from ebm.objective import Point
+from ebm.solvers.armijo import at_rounding
 from ebm.solvers.base import Field, Info, Solver, Step
 from ebm.solvers.descent import positive
 from ebm.solvers.flow import check_horizon, check_method
 from ebm.solvers.tableaux import ADAPTIVE, Tableau, blend, runge_kutta
-from ebm.solvers.trial import at_rounding
 
 __all__ = ["AdaptiveFlow"]
 

@@ -10,11 +10,12 @@ import torch
 from ebm import rows
 from ebm.noise import Draw
 from ebm.objective import Point
+from ebm.solvers.armijo import at_rounding, energy_of, sufficient
 from ebm.solvers.base import Field, Info, Solver, Step
 from ebm.solvers.conjugate import conjugate_gradients, forcing_after
 from ebm.solvers.descent import positive
 from ebm.solvers.newton_cg import agreement, inner_settings
-from ebm.solvers.trial import at_rounding, energy_of, evaluate_trial, lowered, pick
+from ebm.solvers.trial import evaluate_trial, pick
 
 __all__ = ["GaussNewton"]
 
@@ -82,7 +83,8 @@ class GaussNewton(Solver):
         )
         trial = evaluate_trial(field, rows.add(point.z, rows.unflatten(inner.move, point.z)), point)
         there = rows.flatten(trial.point.force)
-        accepted = lowered(point, trial, (force * inner.move).sum(1), (there * inner.move).sum(1))
+        slope = (force * inner.move).sum(1)
+        accepted = sufficient(trial, point, slope, slope - (there * inner.move).sum(1))
         new = Point(*pick(accepted, tuple(trial.point), tuple(point)))
         ratio = agreement(point, trial.point, inner.gain).clamp(0, 1)
         most = torch.finfo(damping.dtype).max ** 0.25

@@ -11,9 +11,10 @@ from torch import Tensor
 from ebm import rows
 from ebm.noise import Draw
 from ebm.objective import Point
+from ebm.solvers.armijo import at_rounding, energy_of, shorter, sufficient
 from ebm.solvers.base import Field, Info, Solver, Step
 from ebm.solvers.descent import positive
-from ebm.solvers.trial import all_known, at_rounding, energy_of, evaluate_trial, lowered, shorter
+from ebm.solvers.trial import all_known, evaluate_trial
 
 __all__ = ["LBFGS", "Pair"]
 
@@ -94,7 +95,7 @@ class LBFGS(Solver):
         trial = evaluate_trial(field, rows.add(point.z, rows.unflatten(move, point.z)), point)
         there = rows.flatten(trial.point.force)
         slope_there = _dot(there, move)
-        accepted = lowered(point, trial, slope, slope_there)
+        accepted = sufficient(trial, point, slope, slope - slope_there)
         certain = all_known(accepted)
         if not certain:  # a rejected move may be infinite
             move, there = rows.where(accepted, (move, there), (torch.zeros_like(move), force))
@@ -104,7 +105,7 @@ class LBFGS(Solver):
         if not certain:
             new = Point(*rows.where(accepted, tuple(new), tuple(point)))
             rise = energy_of(trial.point) - energy_of(point)
-            closer = memory["size"] * shorter(torch.ones_like(size), slope, rise, trial.finite, _least(pairs))
+            closer = memory["size"] * shorter(torch.ones_like(size), slope, rise + slope, trial.finite, _least(pairs))
             size = torch.where(accepted, size, closer)
             stalled = ~accepted & at_rounding(closer * rows.rms(along), point.z)
         return Step(new, {"pairs": (*pairs[1:], pair), "scale": scale, "size": size}, Info(accepted, stalled))

@@ -12,10 +12,11 @@ from torch import Tensor
 from ebm import rows
 from ebm.noise import Draw
 from ebm.objective import Point
+from ebm.solvers.armijo import at_rounding, energy_of, shorter, sufficient
 from ebm.solvers.base import Field, Info, Solver, Step
 from ebm.solvers.conjugate import Inner, conjugate_gradients, forcing_after
 from ebm.solvers.descent import positive
-from ebm.solvers.trial import at_rounding, energy_of, evaluate_trial, lowered, pick, shorter
+from ebm.solvers.trial import evaluate_trial, pick
 
 __all__ = ["NewtonCG"]
 
@@ -79,7 +80,8 @@ class NewtonCG(Solver):
         )
         trial = evaluate_trial(field, rows.add(point.z, rows.unflatten(inner.move, point.z)), point)
         there = rows.flatten(trial.point.force)
-        accepted = lowered(point, trial, _dot(force, inner.move), _dot(there, inner.move))
+        slope = _dot(force, inner.move)
+        accepted = sufficient(trial, point, slope, slope - _dot(there, inner.move))
         new = Point(*pick(accepted, tuple(trial.point), tuple(point)))
         length = rows.rms(inner.move)
         radius = _next_radius(memory["radius"], inner, length, point, trial.point, accepted)
@@ -113,7 +115,8 @@ def _next_radius(radius: Tensor, inner: Inner, length: Tensor, point: Point, tri
     rise, finite = energy_of(trial) - energy_of(point), torch.isfinite(energy_of(trial))
     # along the move, a parabola from the slope at its beginning; the promised gain is about half of it
     one = torch.ones_like(length)
-    closer = length * shorter(one, 2 * inner.gain.clamp_min(0), rise, finite)
+    drop = 2 * inner.gain.clamp_min(0)
+    closer = length * shorter(one, drop, rise + drop, finite)
     closer = torch.where(torch.isfinite(closer) & (closer > 0), torch.minimum(closer, 0.5 * radius), 0.1 * radius)
     return torch.where(accepted, wider, closer)
 

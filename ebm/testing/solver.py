@@ -21,7 +21,7 @@ __all__ = ["check_solver"]
 class _Bowl(Energy):
     """A bowl a sample, uneven by feature, its floor at the observation; units may also be set one by one."""
 
-    provides = frozenset({"energy", "gradient", "conditional", "residuals"})
+    provides = frozenset({"energy", "gradient", "conditional", "residuals", "prox"})
 
     def init_latent(self, c: Tensor, draw: Any) -> Tensor:
         return -c
@@ -35,6 +35,9 @@ class _Bowl(Energy):
 
     def conditional(self, z: Tensor, c: Tensor, block: Tensor) -> Tensor:
         return c.gather(1, block[:, None])[:, 0].sign()
+
+    def prox(self, z: Tensor, size: float | Tensor, c: Tensor) -> Tensor:
+        return z  # the simple term is zero
 
 
 def check_solver(solver: Solver, model: Objective | None = None, x: Any = None, steps: int = 4) -> None:

@@ -23,6 +23,16 @@ SOLVERS: dict[str, ebm.Solver] = {
     "newton-cg": ebm.NewtonCG(products=4),
     "gauss-newton": ebm.GaussNewton(products=4),
     "adam": ebm.Adam(0.1),
+    "spectral": ebm.BarzilaiBorwein(),
+    "spectral long": ebm.BarzilaiBorwein("long", window=3, first=5.0),
+    "backtracking": ebm.Backtracking(first=20.0, trials=3),
+    "accelerated": ebm.Nesterov(),
+    "accelerated by energy": ebm.Nesterov(first=3.0, restart="energy"),
+    "proximal": ebm.Proximal(),
+    "fista": ebm.FISTA(first=3.0),
+    "sweep": ebm.Sweep(ebm.BarzilaiBorwein(), blocks=2),
+    "sweep of searches": ebm.Sweep(ebm.Backtracking(first=20.0, trials=3), blocks=2),
+    "sweep of leaves": ebm.Sweep(ebm.Langevin(0.05, 0.5)),
     "picard": ebm.Picard(),
     "damped": ebm.Picard(0.5),
     "anderson": ebm.Anderson(3, mixing=0.5),
@@ -171,6 +181,14 @@ def levelled() -> Case:
     return Case(ebm.Ladder(Warmed()), X)
 
 
+def composite() -> Case:
+    return Case(ebm.Composite(Quadratic(), ebm.L1(0.2)), X)
+
+
+def walled() -> Case:
+    return Case(ebm.Composite(Wells(3), ebm.NonNegative(0.1)), X)
+
+
 MODELS: dict[str, Callable[[], Case]] = {
     **{name: small(name) for name in ("quadratic", "closed", "wells", "tree", "tanh")},
     "modern hopfield": modern_hopfield,
@@ -186,6 +204,8 @@ MODELS: dict[str, Callable[[], Case]] = {
     "sum": summed,
     "ladder": ladder,
     "levelled": levelled,
+    "composite": composite,
+    "walled": walled,
 }
 
 # The models that every solver is tried on in the fast suite; the others meet their own solver there, and all in the slow one.

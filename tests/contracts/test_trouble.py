@@ -74,6 +74,7 @@ TROUBLES: dict[str, Callable[[], ebm.Objective]] = {
     "slope": Slope,
     "cliff": Cliff,
     "fading": Fading,
+    "sloping": lambda: ebm.Composite(Slope(), ebm.L1(0.5)),
     "ladder": lambda: ebm.Ladder([Slope(), Slope(), Cliff()]),
 }
 FITTING = [(s, t) for t in TROUBLES for s in SOLVERS if SOLVERS[s].needs <= TROUBLES[t]().provides]
@@ -96,7 +97,7 @@ def test_trouble_is_told_and_the_best_point_is_kept(solver: str, trouble: str):
     converged = found.status == Status.CONVERGED
     last = part.residual(model, found.carry.point, model.condition(X))
     assert bool((last[converged] <= tolerance).all()), "CONVERGED is said of a point that is at rest"
-    if trouble == "slope" and not isinstance(part, ebm.Project):
+    if trouble in ("slope", "sloping") and not isinstance(part, ebm.Project):
         assert not bool(converged.any()), "there is no rest to find"
 
 

@@ -1,0 +1,120 @@
+"""The spectral gradient method: step sizes from the last move, and energies that may rise for a while."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from ebm import rows
+from ebm.noise import Draw
+from ebm.objective import Point
+from ebm.solvers.armijo import at_rounding, curve, energy_of, longer, shorter, sufficient, teaches
+from ebm.solvers.base import Field, Info, Solver, Step
+from ebm.solvers.descent import positive
+from ebm.solvers.trial import evaluate_trial
+
+__all__ = ["BarzilaiBorwein"]
+
+_GROWTH = 1e3  # wide enough for the spectrum of most energies; a leap beyond costs rejected trials, or another valley
+
+
+@dataclass(frozen=True)
+class BarzilaiBorwein(Solver):
+    r"""Gradient descent with spectral step sizes behind a non-monotone line search, all for each sample.
+
+    With the last move s and the change y of the gradient, the next step size is
+
+    .. math:: a = \frac{s^T s}{s^T y} \;(\text{"long"}), \qquad a = \frac{s^T y}{y^T y} \;(\text{"short"}),
+
+    or each in turn. A trial :math:`z + aF` is accepted if
+    :math:`E(z + aF) \le \max_{i < \text{window}} E_{-i} - 10^{-4} a \|F\|^2`, over the last ``window`` energies; a
+    rejected one is shortened to the minimum of a parabola, and tried in the next step. So each step is one evaluation, and
+    the energy may rise for some steps, which is what makes these step sizes quick on ill-conditioned energies. The best
+    point is kept.
+
+    Args:
+        rule: ``"long"``, ``"short"`` or ``"alternating"``.
+        window: how many energies the line search looks back on, at least 1; with 1 the energy never rises.
+        first: the first trial step size, > 0; a wrong guess costs a few evaluations, never the answer.
+
+    Raises:
+        ValueError: an unknown rule, a window below one, or ``first`` not above zero.
+
+    Example:
+        >>> import ebm
+        >>> ebm.BarzilaiBorwein("short")
+        BarzilaiBorwein(rule='short', window=10, first=1.0)
+
+    Source: Barzilai and Borwein (1988); Raydan (1997), the globalised method; Grippo, Lampariello and Lucidi (1986), the
+    line search. Where energies differ by rounding alone, the approximate condition of Hager and Zhang (2005) decides. A
+    step size grows at most a thousandfold at once.
+    """
+
+    rule: Literal["long", "short", "alternating"] = "alternating"
+    window: int = 10
+    first: float = 1.0
+    needs: ClassVar[frozenset[str]] = frozenset({"energy", "gradient"})
+
+    def __post_init__(self) -> None:
+        if self.rule not in ("long", "short", "alternating"):
+            raise ValueError(
+                f'`BarzilaiBorwein(rule=...)` is "long", "short" or "alternating"; got {self.rule!r}. Leave it out.'
+            )
+        if self.window < 1:
+            raise ValueError(f"`BarzilaiBorwein(window=...)` must be at least 1; got {self.window}. Try 10.")
+        positive("BarzilaiBorwein", "first", self.first)
+
+    def init(self, point: Point) -> Any:
+        """The next trial step size (B,), the last energies (B, window), and how many trials were accepted (B,)."""
+        energy = energy_of(point).detach()
+        return {
+            "size": torch.full_like(energy, self.first),
+            "energies": energy[:, None].repeat(1, self.window),
+            "moves": torch.zeros_like(energy, dtype=torch.int64),
+        }
+
+    def most(self, z: Any, differentiated: bool = False) -> dict[str, int]:
+        """One evaluation, and one more where a trial that is not finite must not reach a graph."""
+        return {"point": 2 if differentiated else 1}
+
+    def step(self, field: Field, point: Point, memory: Any, draw: Draw) -> Step:
+        """One trial."""
+        size, energies = memory["size"], memory["energies"]
+        trial = evaluate_trial(field, rows.add(point.z, point.force, size), point)
+        slope = rows.dot(point.force, point.force)
+        change = rows.map_rows(torch.sub, point.force, trial.point.force)
+        bend, drop = size * rows.dot(point.force, change), size * slope
+        accepted = sufficient(trial, point, drop, bend, energies.amax(1))
+        new = Point(*rows.where(accepted, tuple(trial.point), tuple(point)))
+        rise = energy_of(trial.point) - energy_of(point)
+        spectral = self._spectral(size, drop, bend, rows.dot(change, change), memory["moves"])
+        # a sample or a part at rest keeps its step size: one read off rounding would spoil the step that follows a change
+        learned = teaches(size * rows.rms(point.force), point.z)
+        following = torch.where(
+            accepted,
+            torch.where(learned, spectral, torch.maximum(size, (size * _GROWTH).clamp_max(self.first))),
+            shorter(size, drop, curve(bend, drop, rise), trial.finite),
+        )
+        latest = torch.cat([energies[:, 1:], energy_of(new).detach()[:, None]], 1)
+        memory = {
+            "size": following,
+            "energies": torch.where(accepted[:, None], latest, energies),
+            "moves": memory["moves"] + accepted,
+        }
+        stalled = ~accepted & at_rounding(following * rows.rms(point.force), point.z)
+        return Step(new, memory, Info(accepted, stalled))
+
+    def _spectral(self, size: Tensor, drop: Tensor, bend: Tensor, change: Tensor, moves: Tensor) -> Tensor:
+        """The next step size, from s's = size * drop, s'y = bend and y'y = change."""
+        long = longer(size, size * drop, bend, _GROWTH)
+        if self.rule == "long":
+            return long
+        some = (bend > 0) & (change > 0)
+        short = torch.where(some, bend / torch.where(some, change, torch.ones_like(change)), long)
+        short = torch.minimum(
+            short, long
+        )  # so they are by the inequality of Cauchy and Schwarz, but for the bound on growth
+        return short if self.rule == "short" else torch.where(moves % 2 == 0, long, short)
