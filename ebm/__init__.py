@@ -4,7 +4,7 @@ This is the package `ebm` of the distribution `equilibrate`; two unrelated distr
 cannot share an environment with it. ``ebm.__version__`` and this sentence tell which one is installed.
 """
 
-from ebm import rows
+from ebm import diagnostics, rows
 from ebm.engine import (
     Adjoint,
     AllOf,
@@ -44,16 +44,19 @@ from ebm.models import (
     Zeros,
 )
 from ebm.noise import Draw
-from ebm.objective import Energy, Objective, Point, Update
+from ebm.objective import Energy, Flip, Objective, Point, Update
 from ebm.rows import Shared
 from ebm.solution import Carry, InferenceError, Solution, Status, cat
 from ebm.solvers import (
+    HMC,
+    MALA,
     Adam,
     AdaptiveDescent,
     Anderson,
     Asynchronous,
     Box,
     Descent,
+    Gibbs,
     Info,
     Langevin,
     Picard,
@@ -61,10 +64,14 @@ from ebm.solvers import (
     Solver,
     Sphere,
     Step,
+    Tempering,
+    UnderdampedLangevin,
 )
 from ebm.version import __version__
 
 __all__ = [
+    "HMC",
+    "MALA",
     "Adam",
     "AdaptiveDescent",
     "Adjoint",
@@ -87,8 +94,10 @@ __all__ = [
     "EnergyNet",
     "Exponential",
     "FeedForward",
+    "Flip",
     "FlopCounter",
     "GatedCell",
+    "Gibbs",
     "GradedHopfield",
     "Hopfield",
     "InferenceError",
@@ -116,12 +125,15 @@ __all__ = [
     "Step",
     "Stop",
     "Sum",
+    "Tempering",
     "Truncated",
+    "UnderdampedLangevin",
     "Unroll",
     "Update",
     "Zeros",
     "__version__",
     "cat",
+    "diagnostics",
     "infer",
     "rows",
     "stream",

@@ -160,9 +160,10 @@ def check_fit(solver: Solver, stop: Any, model: Objective, compiled: bool) -> No
                 f"The {role} {type(part).__name__} needs {', '.join(missing)}; {type(model).__name__} provides {able}. "
                 f"Choose another {role}, or give the model what is missing."
             )
-    if compiled and "conditional" in solver.needs:
+    kind = next((kind for kind in ("conditional", "flip") if kind in solver.needs), None)
+    if compiled and kind is not None:
         raise ValueError(
-            f"`compile=True` writes out one conditional for every unit of {type(solver).__name__}, which takes longer than it can save. "
+            f"`compile=True` writes out one {kind} for every unit of {type(solver).__name__}, which takes longer than it can save. "
             "Leave `compile` out."
         )
 

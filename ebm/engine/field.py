@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ebm import rows
 from ebm.engine.flops import FlopCounter
-from ebm.objective import Objective, Point, Product, variable
+from ebm.objective import Flip, Objective, Point, Product, variable
 
 __all__ = ["CountedField", "Meter", "evaluate", "learn_prices", "pullback"]
 
@@ -32,17 +32,24 @@ class CountedField:
     def _count(self, kind: str, times: int | Tensor = 1) -> None:
         self.asked[kind] = self.asked.get(kind, 0) + times
 
-    def __call__(self, z: Any, samples: Tensor | None = None) -> Point:
+    def _condition(self, kind: str, samples: Tensor | None) -> Any:
+        """The condition of the rows asked about, each counted on the account of its sample."""
         if samples is None:
-            self._count("point")
-            return evaluate(self._objective, z, self._c)
+            self._count(kind)
+            return self._c
         none = torch.zeros(self._batch, dtype=torch.int64, device=samples.device)
-        self._count("point", none.index_add(0, samples, torch.ones_like(samples)))
-        return evaluate(self._objective, z, rows.take(self._c, samples))
+        self._count(kind, none.index_add(0, samples, torch.ones_like(samples)))
+        return rows.take(self._c, samples)
+
+    def __call__(self, z: Any, samples: Tensor | None = None) -> Point:
+        return evaluate(self._objective, z, self._condition("point", samples))
 
     def conditional(self, z: Any, block: Tensor) -> Tensor:
         self._count("conditional")
         return self._objective.conditional(z, self._c, block)
+
+    def flip(self, z: Any, block: Tensor, samples: Tensor | None = None) -> Flip:
+        return self._objective.flip(z, self._condition("flip", samples), block)
 
     def curvature(self, z: Any) -> Product:
         self._count("point")
@@ -117,6 +124,7 @@ def learn_prices(meter: Meter, objective: Any, kinds: Iterable[str], z: Any, c: 
         "conditional": lambda: (
             lambda latent: objective.conditional(latent, c, torch.zeros_like(one, dtype=torch.int64))
         ),
+        "flip": lambda: lambda latent: objective.flip(latent, c, torch.zeros_like(one, dtype=torch.int64)),
         "curvature": lambda: curvature(objective, z, c),
         "gauss_newton": lambda: gauss_newton(objective, z, c),
         "prox": lambda: lambda latent: objective.prox(latent, one, c),

@@ -6,11 +6,16 @@ from ebm.solvers.anderson import Anderson
 from ebm.solvers.asynchronous import Asynchronous
 from ebm.solvers.base import Field, Info, Solver, Step
 from ebm.solvers.descent import Descent
-from ebm.solvers.langevin import Langevin
+from ebm.solvers.gibbs import Gibbs
+from ebm.solvers.hamiltonian import HMC, MALA
+from ebm.solvers.langevin import Langevin, UnderdampedLangevin
 from ebm.solvers.picard import Picard
 from ebm.solvers.project import Box, Project, Sphere
+from ebm.solvers.tempering import Tempering
 
 __all__ = [
+    "HMC",
+    "MALA",
     "Adam",
     "AdaptiveDescent",
     "Anderson",
@@ -18,6 +23,7 @@ __all__ = [
     "Box",
     "Descent",
     "Field",
+    "Gibbs",
     "Info",
     "Langevin",
     "Picard",
@@ -25,4 +31,6 @@ __all__ = [
     "Solver",
     "Sphere",
     "Step",
+    "Tempering",
+    "UnderdampedLangevin",
 ]

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 from torch import Tensor
 
 from ebm.noise import Draw
-from ebm.objective import Objective, Point, Product
+from ebm.objective import Flip, Objective, Point, Product
 
 __all__ = ["Field", "Info", "Solver", "Step", "View"]
 
@@ -28,6 +28,13 @@ class Field(Protocol):
 
     def conditional(self, z: Any, block: Tensor) -> Tensor:
         """The values the units ``block`` want, given all others, for discrete latents [conditional]."""
+        ...
+
+    def flip(self, z: Any, block: Tensor, samples: Tensor | None = None) -> Flip:
+        """The other value of the units ``block``, and by how much taking it raises the energy, for latents of two values [flip].
+
+        ``samples`` as for a point.
+        """
         ...
 
     def curvature(self, z: Any) -> Product:
@@ -62,6 +69,9 @@ class View:
 
     def conditional(self, z: Any, block: Tensor) -> Tensor:
         return self.field.conditional(z, block)
+
+    def flip(self, z: Any, block: Tensor, samples: Tensor | None = None) -> Flip:
+        return self.field.flip(z, block, samples)
 
     def curvature(self, z: Any) -> Product:
         return self.field.curvature(z)
@@ -106,11 +116,14 @@ class Solver(ABC):
         needs: capabilities that the objective must provide (see `Objective.provides`).
         keep: which point a call returns by default, ``"best"`` (lowest energy or residual seen) or ``"last"``.
         noisy: whether a step draws noise.
+        samples: whether the latents are draws from a distribution; then no stop rule of a model ends a chain, since one that
+            ends where the energy is low draws from another distribution. A rule that the call gives is obeyed.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
     keep: str = "best"
     noisy: bool = False
+    samples: bool = False
 
     @abstractmethod
     def init(self, point: Point) -> Any:

@@ -20,7 +20,11 @@ def fits(solver: str, model: str) -> bool:
 
 
 FITTING = [(solver, model) for solver in SOLVERS for model in MODELS if fits(solver, model)]
-PAIRS = [(solver, model) for solver, model in FITTING if model in EVERYWHERE or "conditional" in SOLVERS[solver].needs]
+PAIRS = [
+    (solver, model)
+    for solver, model in FITTING
+    if model in EVERYWHERE or SOLVERS[solver].needs & {"conditional", "flip"}
+]
 OTHERS = [pair for pair in FITTING if pair not in PAIRS]
 
 
