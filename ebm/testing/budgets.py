@@ -163,7 +163,7 @@ def _price(start: Solution) -> int | None:
     plain = (
         "reads" not in start.origin.stop
         and "Confident" not in start.origin.stop
-        and "Asynchronous" not in start.origin.solver
+        and not any(sweeping in start.origin.solver for sweeping in ("Asynchronous", "Gibbs"))
     )
     each: Any = start.flops_per_sample
     return int(each[0]) if plain and len(each) else None

@@ -28,7 +28,7 @@ SOLVERS: dict[str, ebm.Solver] = {
     "preconditioned langevin": ebm.Langevin(0.05, 0.5, torch.tensor(2.0, dtype=torch.float64)),
     "underdamped langevin": ebm.UnderdampedLangevin(0.3, 0.7, 0.5),
     "mala": ebm.MALA(0.1, 0.5),
-    "searching mala": ebm.MALA(0.5, warmup=3),
+    "searching mala": ebm.MALA(0.05, warmup=3),
     "hmc": ebm.HMC(0.2, 3, jitter=0.3),
     "searching hmc": ebm.HMC(0.3, 2, warmup=4),
     "tempering": ebm.Tempering(ebm.MALA(0.05), (0.5, 1.0, 2.0)),
