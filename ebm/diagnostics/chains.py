@@ -200,7 +200,7 @@ def _normal_ranks(draws: Tensor) -> Tensor:
     columns = []
     for column in flat.unbind(1):
         _, place, times = column.unique(return_inverse=True, return_counts=True)
-        mean_rank = times.cumsum(0) - (times - 1) / 2
+        mean_rank = times.cumsum(0).to(draws.dtype) - (times - 1) / 2
         columns.append(torch.special.ndtri((mean_rank[place] - 0.375) / (len(column) + 0.25)))
     return torch.stack(columns, 1).reshape(draws.shape)
 

@@ -80,10 +80,10 @@ def check_moments(draws: Tensor, mean: Tensor, covariance: Tensor) -> None:
 EXACT = {
     "mala": ebm.MALA(0.15),
     "preconditioned mala": ebm.MALA(0.3, preconditioner=COVARIANCE.diagonal()),
-    "searching mala": ebm.MALA(3.0, warmup=150),
+    "searching mala": ebm.MALA(3.0, warmup=100),
     "hmc": ebm.HMC(0.35, 5),
     "hmc with mass and jitter": ebm.HMC(0.5, 4, mass=1 / COVARIANCE.diagonal(), jitter=0.4),
-    "searching hmc": ebm.HMC(1e-3, 4, warmup=150),
+    "searching hmc": ebm.HMC(1e-3, 4, warmup=100),
     "one long leap": ebm.HMC(0.7, 1),
     "underdamped": ebm.UnderdampedLangevin(0.4, friction=1.5),
     "underdamped with mass": ebm.UnderdampedLangevin(0.5, mass=1 / COVARIANCE.diagonal()),
@@ -93,20 +93,21 @@ EXACT = {
 
 @pytest.mark.parametrize("name", EXACT)
 def test_a_correlated_gaussian(name: str):
-    draws = draws_of(sampled(Gaussian(), EXACT[name], 64, 700, 3), 200)
+    draws = draws_of(sampled(Gaussian(), EXACT[name], 300, 230, 3), 130)
     check_moments(draws, MEAN, COVARIANCE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [lambda t: ebm.MALA(0.2, t), lambda t: ebm.HMC(0.3, 5, t)], ids=["mala", "hmc"])
 @pytest.mark.parametrize("temperature", [0.25, 3.0])
 def test_temperature_scales_the_covariance(make: Any, temperature: float):
-    draws = draws_of(sampled(Gaussian(), make(temperature), 64, 600, 3), 150)
+    draws = draws_of(sampled(Gaussian(), make(temperature), 300, 180, 3), 80)
     check_moments(draws, MEAN, temperature * COVARIANCE)
 
 
 def test_a_temperature_above_one_in_a_ladder():
     solver = ebm.Tempering(ebm.MALA(0.2), (2.0, 4.0, 6.0))
-    check_moments(draws_of(sampled(Gaussian(), solver, 64, 600, 3), 150), MEAN, 2 * COVARIANCE)
+    check_moments(draws_of(sampled(Gaussian(), solver, 300, 180, 3), 80), MEAN, 2 * COVARIANCE)
 
 
 @pytest.mark.parametrize("solver", [ebm.MALA(0.4), ebm.HMC(0.4, 5)], ids=lambda s: type(s).__name__)
@@ -114,7 +115,7 @@ def test_a_mixture_that_can_be_crossed(solver: ebm.Solver):
     """Weights 0.3 and 0.7 at -1.5 and 1.5 in the first direction, of width 0.8."""
     places = torch.tensor([[-1.5, 0.0], [1.5, 0.0]], dtype=torch.float64)
     model = Mixture(places, torch.tensor([0.3, 0.7], dtype=torch.float64), 0.8)
-    draws = draws_of(sampled(model, solver, 64, 900, 2), 200)
+    draws = draws_of(sampled(model, solver, 400, 240, 2), 120)
     spread = torch.tensor([0.64 + 2.25 - 0.6**2, 0.64], dtype=torch.float64)
     check_mean(draws, torch.tensor([0.6, 0.0], dtype=torch.float64))
     check_mean((draws - torch.tensor([0.6, 0.0])).square(), spread)
@@ -126,21 +127,22 @@ def ndtr(value: float) -> float:
     return float(torch.special.ndtr(torch.tensor(value, dtype=torch.float64)))
 
 
+@pytest.mark.slow
 def test_tempering_crosses_what_a_plain_sampler_does_not():
     """Modes ten widths apart: all chains start in the one of weight 0.25."""
     places = torch.tensor([[-2.5], [2.5]], dtype=torch.float64)
     model = Mixture(places, torch.tensor([0.25, 0.75], dtype=torch.float64), 0.5)
     inner = ebm.MALA(0.15)
-    stuck = sampled(model, inner, 32, 600, 1)
+    stuck = sampled(model, inner, 150, 200, 1)
     assert (stuck.trace["z"] < 0).double().mean() > 0.99
     solver = ebm.Tempering(inner, (1.0, 2.2, 5.0, 11.0))
-    solution = sampled(model, solver, 32, 1500, 1)
-    draws = draws_of(solution, 300)
+    solution = sampled(model, solver, 100, 1500, 1)
+    draws = draws_of(solution, 500)
     check_mean((draws > 0).double(), torch.tensor([0.75], dtype=torch.float64))
     check_mean(draws, torch.tensor([1.25], dtype=torch.float64))
     check_mean((draws - 1.25).square(), torch.tensor([0.25 + 2.5**2 - 1.25**2], dtype=torch.float64))
-    assert (swaps(solution).mean(0) > 0.15).all() and swaps(solution).shape == (32, 3)
-    assert acceptance(solution).shape == (32, 4)
+    assert (swaps(solution).mean(0) > 0.15).all() and swaps(solution).shape == (100, 3)
+    assert acceptance(solution).shape == (100, 4)
     tally = solution.carry.memory["swaps"]
     assert tally.proposed.unique(dim=0).tolist() == [[750, 750, 750]], "even and odd pairs in turn"
 
@@ -163,8 +165,8 @@ def ising(units: int = 12) -> ebm.Hopfield:
 )
 def test_gibbs_samples_an_ising_model_as_enumeration_has_it(solver: ebm.Solver):
     model = ising()
-    x = numbers(200, 12, seed=3).sign()
-    draws = draws_of(ebm.infer(model, x, steps=150, solver=solver, record="z"), 30)
+    x = numbers(600, 12, seed=3).sign()
+    draws = draws_of(ebm.infer(model, x, steps=55, solver=solver, record="z"), 20)
     mean, pairs = enumerated(model, 1.5)
     check_mean(draws, mean)
     above = torch.triu_indices(12, 12, 1)
@@ -173,7 +175,7 @@ def test_gibbs_samples_an_ising_model_as_enumeration_has_it(solver: ebm.Solver):
 
 def test_gibbs_samples_a_dense_memory_whose_energy_is_a_logarithm():
     model = ebm.DenseMemory(numbers(3, 6, seed=5).sign(), ebm.Exponential())
-    draws = draws_of(ebm.infer(model, numbers(200, 6, seed=3).sign(), steps=120, solver=ebm.Gibbs(2.0), record="z"), 20)
+    draws = draws_of(ebm.infer(model, numbers(400, 6, seed=3).sign(), steps=60, solver=ebm.Gibbs(2.0), record="z"), 20)
     states = torch.tensor(list(itertools.product([-1.0, 1.0], repeat=6)), dtype=torch.float64)
     chances = (-model(states, None) / 2.0).softmax(0)
     check_mean(draws, chances @ states)
@@ -218,7 +220,7 @@ def test_a_chain_is_not_ended_by_the_models_stop_rule():
 def test_the_bias_of_unadjusted_langevin_is_its_closed_form(step_size: float):
     """On E = z^2 / 2 the variance is 1 / (1 - a / 2), not one."""
     model = Gaussian(torch.zeros(1, dtype=torch.float64), torch.eye(1, dtype=torch.float64))
-    draws = draws_of(sampled(model, ebm.Langevin(step_size), 400, 400, 1), 100)
+    draws = draws_of(sampled(model, ebm.Langevin(step_size), 1500, 160, 1), 80)
     wanted = torch.tensor([1 / (1 - step_size / 2)], dtype=torch.float64)
     check_mean(draws.square(), wanted)
     with pytest.raises(AssertionError):
@@ -230,7 +232,7 @@ def test_a_preconditioner_is_a_step_size_a_number():
     covariance = torch.diag(torch.tensor([4.0, 0.04], dtype=torch.float64))
     model = Gaussian(torch.zeros(2, dtype=torch.float64), covariance)
     solver = ebm.Langevin(0.5, preconditioner=covariance.diagonal())
-    draws = draws_of(sampled(model, solver, 200, 400, 2), 100)
+    draws = draws_of(sampled(model, solver, 600, 160, 2), 60)
     check_mean(draws.square(), covariance.diagonal() / 0.75)
 
 
@@ -271,13 +273,13 @@ FLAT = torch.tensor([4.0, 4.0, 1.0, 0.25, 0.25], dtype=torch.float64)
 
 @pytest.mark.parametrize("diagonal", [TREE, FLAT], ids=["tree", "flat"])
 def test_a_diagonal_may_be_flat_or_a_tree(diagonal: Any):
-    x = torch.zeros(100, 2, dtype=torch.float64)
+    x = torch.zeros(200, 2, dtype=torch.float64)
     inverse = rows.map_rows(torch.reciprocal, diagonal)
     for solver in (ebm.MALA(0.5, preconditioner=diagonal), ebm.HMC(0.7, 2, mass=inverse)):
-        trace = ebm.infer(Parts(), x, steps=250, solver=solver, record="z").trace["z"]
+        trace = ebm.infer(Parts(), x, steps=120, solver=solver, record="z").trace["z"]
         steps, chains = trace.mean.shape[:2]
         flat = rows.flatten(rows.map_rows(lambda leaf: leaf.flatten(0, 1), trace))
-        check_mean(flat.unflatten(0, (steps, chains)).transpose(0, 1)[:, 50:].square(), FLAT)
+        check_mean(flat.unflatten(0, (steps, chains)).transpose(0, 1)[:, 40:].square(), FLAT)
 
 
 def test_flat_and_tree_take_the_same_steps():
@@ -297,7 +299,7 @@ def test_mala_accepts_by_the_ratio_of_its_definition():
     solver = ebm.MALA(size, temperature, preconditioner=COVARIANCE.diagonal())
     keys = torch.arange(400)
     draw, again = (ebm.Draw(keys, torch.zeros_like(keys)) for _ in range(2))
-    z = 2 * numbers(400, 3, seed=11)
+    z = MEAN + 0.7 * numbers(400, 3, seed=11)
     point = model.point(z, None)
     outcome = solver.step(lambda latent, samples=None: model.point(latent, None), point, solver.init(point), draw)  # type: ignore[arg-type]
 
@@ -316,6 +318,7 @@ def test_mala_accepts_by_the_ratio_of_its_definition():
     torch.testing.assert_close(outcome.point.z, torch.where(wanted[:, None], proposal, z))
 
 
+@pytest.mark.slow
 def test_the_search_finds_the_rate_for_every_chain():
     """Chains of different scales, each too wide or too narrow by far, end at the rate asked for."""
 
@@ -331,7 +334,7 @@ def test_the_search_finds_the_rate_for_every_chain():
     for solver, target in ((ebm.HMC(0.3, 5, warmup=300), 0.8), (ebm.MALA(0.3, warmup=300, target=0.6), 0.6)):
         solution = ebm.infer(Scaled(), x, steps=800, solver=solver)
         rates = acceptance(solution)
-        assert (rates.unflatten(0, (4, 8)).mean(1) - target).abs().max() < 0.06, rates
+        assert (rates.unflatten(0, (4, 8)).mean(1) - target).abs().max() < 0.09, rates
         sizes = solver.step_sizes(solution.carry.memory).unflatten(0, (4, 8)).log().mean(1)
         power = 2 if isinstance(solver, ebm.MALA) else 1
         torch.testing.assert_close(sizes.diff(), torch.full((3,), power * math.log(10)).double(), rtol=0, atol=0.4)
@@ -350,9 +353,9 @@ def test_a_proposal_that_is_not_finite_is_turned_down():
         def forward(self, z: Tensor, c: Tensor) -> Tensor:
             return (0.5 * z.square() + 0 * z.sqrt()).sum(1)
 
-    x = torch.zeros(200, 1, dtype=torch.float64)
+    x = torch.zeros(400, 1, dtype=torch.float64)
     for solver in (ebm.MALA(0.5), ebm.HMC(0.3, 4), ebm.Tempering(ebm.MALA(0.5), (1.0, 2.0))):
-        solution = ebm.infer(Cliff(), x, steps=500, solver=solver, record="z")
+        solution = ebm.infer(Cliff(), x, steps=150, solver=solver, record="z")
         assert (solution.status == ebm.Status.OUT_OF_STEPS).all() and (solution.trace["z"] > 0).all()
         check_mean(draws_of(solution, 50), torch.tensor([math.sqrt(2 / math.pi)], dtype=torch.float64))
 
@@ -387,11 +390,6 @@ def test_gradients_through_a_sampler_are_those_of_finite_differences(solver: ebm
     """Of what is not a decision: where proposals are accepted alike on both sides."""
     x = torch.zeros(6, 3, dtype=torch.float64)
 
-    def loss(mean: Tensor) -> Tensor:
-        model = Gaussian()
-        model.mean = torch.nn.Parameter(mean) if not mean.requires_grad else mean  # type: ignore[assignment]
-        return ebm.infer(model, x, steps=4, solver=solver, adjoint=ebm.Unroll()).z.square().sum()
-
     class Moved(Gaussian):
         def __init__(self, mean: Tensor) -> None:
             super().__init__()
@@ -412,6 +410,7 @@ def test_gradients_through_a_sampler_are_those_of_finite_differences(solver: ebm
         torch.testing.assert_close(slope, gradient[axis], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_compiled_sampler_takes_the_same_steps():
     x = torch.zeros(4, 3, dtype=torch.float64)
     solver = ebm.HMC(0.3, 2, warmup=3)
