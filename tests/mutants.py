@@ -394,6 +394,55 @@ FAULTS = [
         "",
         "tests/solvers -k sphere",
     ),
+    Fault(
+        "the first momentum is left out of the test of acceptance",
+        "ebm/solvers/hamiltonian.py",
+        "0.5 * (rows.dot(spin, spin) - rows.dot(end, end))",
+        "0.5 * (rows.dot(spin, spin) - rows.dot(spin, spin))",
+        "tests/solvers/test_samplers.py -k 'ratio or correlated'",
+    ),
+    Fault(
+        "a sampler at another temperature than its noise",
+        "ebm/solvers/hamiltonian.py",
+        "change = (energy - _energy(trial.point)) / self.temperature",
+        "change = energy - _energy(trial.point)",
+        "tests/solvers/test_samplers.py -k ratio",
+    ),
+    Fault(
+        "swaps by the wrong sign",
+        "ebm/solvers/tempering.py",
+        "(energies[:, :-1] - energies[:, 1:])",
+        "(energies[:, 1:] - energies[:, :-1])",
+        "tests/solvers/test_samplers.py -k 'correlated or ladder'",
+    ),
+    Fault(
+        "a Gibbs unit that prefers the worse state",
+        "ebm/solvers/gibbs.py",
+        "torch.sigmoid(-flip.rise",
+        "torch.sigmoid(flip.rise",
+        "tests/solvers/test_samplers.py -k gibbs",
+    ),
+    Fault(
+        "chains ended by the model's stop rule",
+        CALL,
+        "None if options.stop is None and self.solver.samples else ",
+        "",
+        "tests/solvers/test_samplers.py -k stop_rule",
+    ),
+    Fault(
+        "neighbouring positions share their noise",
+        "ebm/noise.py",
+        "return _mix(begin[:, None] + position)",
+        "return _mix(begin[:, None] + position // 2)",
+        f"{T}noise.py",
+    ),
+    Fault(
+        "autocorrelations that may rise again",
+        "ebm/diagnostics/chains.py",
+        "pairs.cummin(0).values",
+        "pairs",
+        "tests/diagnostics/test_chains.py",
+    ),
 ]
 
 

@@ -22,6 +22,9 @@ MEAN = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
 class Gaussian(ebm.Energy):
     """N(mean, covariance), started away from the mean."""
 
+    mean: Tensor
+    precision: Tensor
+
     def __init__(self, mean: Tensor = MEAN, covariance: Tensor = COVARIANCE) -> None:
         super().__init__()
         self.register_buffer("mean", mean)
@@ -31,12 +34,15 @@ class Gaussian(ebm.Energy):
         return draw.normal(c)
 
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
-        away: Any = z - self.mean
+        away = z - self.mean
         return 0.5 * ((away @ self.precision) * away).sum(1)
 
 
 class Mixture(ebm.Energy):
     """Normal components of one width: weights w, at given places (K, D)."""
+
+    places: Tensor
+    weights: Tensor
 
     def __init__(self, places: Tensor, weights: Tensor, width: float) -> None:
         super().__init__()
@@ -45,11 +51,11 @@ class Mixture(ebm.Energy):
         self.width = width
 
     def init_latent(self, c: Tensor, draw: Any) -> Tensor:
-        return self.places[:1].expand(c.shape[0], -1) + 0 * c  # pyright: ignore[reportIndexIssue]
+        return self.places[:1].expand(c.shape[0], -1) + 0 * c
 
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
-        away: Any = z[:, None] - self.places
-        return -torch.logsumexp(self.weights.log() - away.square().sum(2) / (2 * self.width**2), 1)  # pyright: ignore[reportCallIssue]
+        away = z[:, None] - self.places
+        return -torch.logsumexp(self.weights.log() - away.square().sum(2) / (2 * self.width**2), 1)
 
 
 def sampled(model: ebm.Objective, solver: ebm.Solver, chains: int, steps: int, dims: int) -> Any:
@@ -314,7 +320,7 @@ def test_mala_accepts_by_the_ratio_of_its_definition():
     log_ratio = rise + density(z, proposal) - density(proposal, z)
     wanted = again.uniform(log_ratio).log() < log_ratio
     assert 40 < wanted.sum() < 390
-    assert torch.equal(outcome.info.accepted, wanted)
+    assert outcome.info.accepted is not None and torch.equal(outcome.info.accepted, wanted)
     torch.testing.assert_close(outcome.point.z, torch.where(wanted[:, None], proposal, z))
 
 
