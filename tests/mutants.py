@@ -306,8 +306,8 @@ FAULTS = [
     Fault(
         "the upper half of a key is ignored",
         "ebm/noise.py",
-        "low, high = self.keys & _MASK, (self.keys >> 32) & _MASK",
-        "low, high = self.keys & _MASK, self.keys & _MASK",
+        "_mix(self.keys * _GOLDEN +",
+        "_mix((self.keys & _WORD) * _GOLDEN +",
         f"{T}noise.py",
     ),
     Fault(
@@ -432,8 +432,8 @@ FAULTS = [
     Fault(
         "neighbouring positions share their noise",
         "ebm/noise.py",
-        "return _mix(begin[:, None] + position)",
-        "return _mix(begin[:, None] + position // 2)",
+        "torch.arange(1, size + 1, device=begin.device)",
+        "torch.arange(1, size + 1, device=begin.device) // 2",
         f"{T}noise.py",
     ),
     Fault(
