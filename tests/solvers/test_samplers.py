@@ -201,6 +201,29 @@ def test_a_flip_is_the_difference_of_two_energies(separation: Any):
             torch.testing.assert_close(rise, model(flipped, c) - model(states, c), rtol=1e-10, atol=1e-10)
 
 
+def test_states_need_not_be_signs():
+    """Zeros and ones, by a model that says so: independent coins."""
+
+    class Coins(ebm.Energy):
+        provides = frozenset({"energy", "flip"})
+
+        def init_latent(self, c: Tensor, draw: Any) -> Tensor:
+            return torch.zeros_like(c)
+
+        def point(self, z: Tensor, c: Tensor) -> ebm.Point:
+            return ebm.Point(z, -(z * c).sum(1), torch.zeros_like(z))
+
+        def flip(self, z: Tensor, c: Tensor, block: Tensor) -> ebm.Flip:
+            own = z.gather(1, block[:, None])
+            return ebm.Flip(1 - own[:, 0], ((2 * own - 1) * c.gather(1, block[:, None]))[:, 0])
+
+    odds = torch.tensor([-1.0, 0.0, 2.0], dtype=torch.float64)
+    solution = ebm.infer(Coins(), odds.expand(400, -1), steps=40, solver=ebm.Gibbs(), record="z")
+    draws = draws_of(solution, 5)
+    assert draws.unique().tolist() == [0, 1]
+    check_mean(draws, odds.sigmoid())
+
+
 def test_held_units_are_not_drawn():
     model = ising(6)
     x, mask = numbers(400, 6, seed=7).sign(), torch.tensor([True, False, True, False, False, True]).expand(400, 6)
@@ -417,11 +440,21 @@ def test_gradients_through_a_sampler_are_those_of_finite_differences(solver: ebm
 
 
 @pytest.mark.slow
-def test_a_compiled_sampler_takes_the_same_steps():
-    x = torch.zeros(4, 3, dtype=torch.float64)
-    solver = ebm.HMC(0.3, 2, warmup=3)
-    plain, compiled = (ebm.infer(Gaussian(), x, steps=6, solver=solver, compile=flag).z for flag in (False, True))
-    torch.testing.assert_close(plain, compiled)
+@pytest.mark.parametrize(
+    "solver",
+    [
+        ebm.Langevin(0.1, preconditioner=COVARIANCE.diagonal()),
+        ebm.UnderdampedLangevin(0.2),
+        ebm.HMC(0.3, 2, warmup=3),
+        ebm.Tempering(ebm.MALA(0.1), (1.0, 2.0)),
+    ],
+    ids=lambda s: type(s).__name__,
+)
+def test_a_compiled_sampler_takes_the_same_steps(solver: ebm.Solver):
+    x, model = torch.zeros(4, 3, dtype=torch.float64), Gaussian()
+    plain, compiled = (ebm.infer(model, x, steps=6, solver=solver, compile=flag) for flag in (False, True))
+    torch.testing.assert_close(plain.z, compiled.z)
+    assert torch.equal(plain.evals, compiled.evals) and plain.flops == compiled.flops
 
 
 @pytest.mark.parametrize(
