@@ -4,7 +4,7 @@ This is the package `ebm` of the distribution `equilibrate`; two unrelated distr
 cannot share an environment with it. ``ebm.__version__`` and this sentence tell which one is installed.
 """
 
-from ebm import rows
+from ebm import diagnostics, rows
 from ebm.engine import (
     Adjoint,
     AllOf,
@@ -54,12 +54,14 @@ from ebm.models import (
     Zeros,
 )
 from ebm.noise import Draw
-from ebm.objective import Energy, Objective, Point, Update
+from ebm.objective import Energy, Flip, Objective, Point, Update
 from ebm.rows import Shared
 from ebm.solution import Carry, InferenceError, Solution, Status, cat
 from ebm.solvers import (
     FISTA,
+    HMC,
     LBFGS,
+    MALA,
     Adam,
     AdaptiveDescent,
     AdaptiveFlow,
@@ -73,6 +75,7 @@ from ebm.solvers import (
     Downhill,
     Flow,
     GaussNewton,
+    Gibbs,
     Info,
     Langevin,
     Nesterov,
@@ -86,13 +89,17 @@ from ebm.solvers import (
     Sphere,
     Step,
     Sweep,
+    Tempering,
+    UnderdampedLangevin,
 )
 from ebm.version import __version__
 
 __all__ = [
     "FISTA",
+    "HMC",
     "L1",
     "LBFGS",
+    "MALA",
     "Adam",
     "AdaptiveDescent",
     "AdaptiveFlow",
@@ -121,10 +128,12 @@ __all__ = [
     "EnergyNet",
     "Exponential",
     "FeedForward",
+    "Flip",
     "FlopCounter",
     "Flow",
     "GatedCell",
     "GaussNewton",
+    "Gibbs",
     "GradedHopfield",
     "GroupL1",
     "Hopfield",
@@ -164,14 +173,17 @@ __all__ = [
     "Stop",
     "Sum",
     "Sweep",
+    "Tempering",
     "Term",
     "Truncated",
+    "UnderdampedLangevin",
     "Unroll",
     "Update",
     "Within",
     "Zeros",
     "__version__",
     "cat",
+    "diagnostics",
     "infer",
     "rows",
     "stream",

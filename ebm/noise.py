@@ -3,8 +3,8 @@
 Each sample holds one 64-bit key. A counter-based hash in plain tensor operations turns key, step, site and position
 into bits, so a sample draws the same numbers alone, in any batch, after any resume, and in a compiled step.
 
-The bits come from two rounds of the 32-bit mixing function of Wellons (2018, `lowbias32`), keyed by both halves of the
-sample's key; 64-bit integers with a mask keep every product within range on any device.
+The bits are those of SplitMix64, a bijection of 64-bit words (Steele, Lea and Flood 2014, with the multipliers of Stafford's
+variant 13), taken twice: over key, step and site for where a sample's stream begins, and over that and the position.
 """
 
 from __future__ import annotations
@@ -19,10 +19,19 @@ from ebm import rows
 
 __all__ = ["Draw", "draw_keys"]
 
-_MASK = 0xFFFFFFFF
-_GOLDEN = 0x1E3779B9
-_FIRST = 0x7FEB352D
-_SECOND = 0x846CA68B - (1 << 32)  # the same multiplier modulo 2**32, small enough for a signed product
+_WORD = 0xFFFFFFFF
+
+
+def _signed(bits: int) -> int:
+    """A 64-bit word as the signed number that a tensor holds; products wrap around either way."""
+    return bits - (1 << 64) if bits >> 63 else bits
+
+
+_GOLDEN = _signed(0x9E3779B97F4A7C15)
+_FIRST = _signed(0xBF58476D1CE4E5B9)
+_SECOND = _signed(0x94D049BB133111EB)
+_STEP = _signed(0xD1342543DE82EF95)
+_SITE = _signed(0xDA942042E4DD58B5)
 
 
 def draw_keys(batch: int, device: torch.device, generator: torch.Generator | None) -> Tensor:
@@ -34,12 +43,15 @@ def draw_keys(batch: int, device: torch.device, generator: torch.Generator | Non
 
 
 def _mix(bits: Tensor) -> Tensor:
-    """A bijection of 32-bit words in which every input bit moves about half of the output bits."""
-    bits = bits ^ (bits >> 16)
-    bits = (bits * _FIRST) & _MASK
-    bits = bits ^ (bits >> 15)
-    bits = (bits * _SECOND) & _MASK
-    return bits ^ (bits >> 16)
+    """A bijection of 64-bit words in which every input bit moves about half of the output bits; overwrites ``bits``."""
+    bits.bitwise_xor_(_shifted(bits, 30)).mul_(_FIRST)
+    bits.bitwise_xor_(_shifted(bits, 27)).mul_(_SECOND)
+    return bits.bitwise_xor_(_shifted(bits, 31))
+
+
+def _shifted(bits: Tensor, places: int) -> Tensor:
+    """Bits moved down with zeros after them; the shift of a signed number fills with its sign."""
+    return (bits >> places).bitwise_and_((1 << (64 - places)) - 1)
 
 
 class Draw:
@@ -84,9 +96,8 @@ class Draw:
         """
         keys = self.keys[samples]
         # for one replica a bijection of keys, so no two samples come to share one
-        low = _mix((keys & _MASK) ^ _mix((replicas * _GOLDEN) & _MASK))
-        high = _mix(((keys >> 32) & _MASK) ^ _mix((low + replicas) & _MASK))
-        return Draw(torch.where(replicas == 0, keys, (high << 32) | low), self.step[samples])
+        own = _mix(keys * _GOLDEN + replicas * _SITE)
+        return Draw(torch.where(replicas == 0, keys, own), self.step[samples])
 
     def normal(self, like: Any) -> Any:
         """Standard normal numbers in the shapes, dtypes and device of a row tree, by the Box-Muller transform."""
@@ -97,31 +108,28 @@ class Draw:
         return rows.map_rows(self._uniform_leaf, like)
 
     def _normal_leaf(self, leaf: Tensor) -> Tensor:
-        size = math.prod(leaf.shape[1:])
-        half = (size + 1) // 2
-        first, second = self._words(half)
-        radius = (-2 * _unit(first, leaf.dtype).log()).sqrt()
-        angle = _unit(second, leaf.dtype) * (2 * math.pi)
-        pair = torch.cat([radius * angle.cos(), radius * angle.sin()], 1)
-        return pair[:, :size].reshape(leaf.shape)
+        size, dtype = math.prod(leaf.shape[1:]), _precision(leaf)
+        words = self._words((size + 1) // 2)
+        # a first half that rounds to one gives the radius zero: all 32 bits may be kept, and reach out to 6.7
+        radius = _shifted(words, 32).to(dtype).add_(0.5).mul_(2.0**-32).log_().mul_(-2).sqrt_()
+        angle = words.bitwise_and_(_WORD).to(dtype).mul_(2 * math.pi * 2.0**-32)
+        pair = torch.cat([angle.cos().mul_(radius), angle.sin_().mul_(radius)], 1)
+        return pair[:, :size].reshape(leaf.shape).to(leaf.dtype)
 
     def _uniform_leaf(self, leaf: Tensor) -> Tensor:
-        size = math.prod(leaf.shape[1:])
-        return _unit(self._words(size)[0], leaf.dtype).reshape(leaf.shape)
+        size, dtype = math.prod(leaf.shape[1:]), _precision(leaf)
+        bits = 52 if dtype == torch.float64 else 23  # with half a unit added these are exact, so neither end is reached
+        numbers = _shifted(self._words(size), 64 - bits).to(dtype).add_(0.5).mul_(2.0**-bits)
+        return numbers.reshape(leaf.shape).to(leaf.dtype)
 
-    def _words(self, size: int) -> tuple[Tensor, Tensor]:
-        """Two words of 32 bits for each of ``size`` positions of each sample, as int64 (B, size)."""
+    def _words(self, size: int) -> Tensor:
+        """A word of 64 bits for each of ``size`` positions of each sample, (B, size)."""
         self._site += 1
-        low, high = self.keys & _MASK, (self.keys >> 32) & _MASK
-        step = _mix((self.step + 1 + self._site * _GOLDEN) & _MASK)
-        low, high = _mix(low ^ step), _mix(_mix((high + _GOLDEN) & _MASK) ^ low)
-        position = torch.arange(size, device=self.keys.device)
-        first = _mix(_mix(position ^ low[:, None]) ^ high[:, None])
-        return first, _mix(((first + _GOLDEN) & _MASK) ^ low[:, None])
+        begin = _mix(self.keys * _GOLDEN + (self.step + 1) * _STEP + _signed(self._site * _SITE & (1 << 64) - 1))
+        position = torch.arange(1, size + 1, device=begin.device) * _GOLDEN
+        return _mix(begin[:, None] + position)
 
 
-def _unit(words: Tensor, dtype: torch.dtype) -> Tensor:
-    """Words of 32 bits as numbers on (0, 1); float32 keeps 23 bits so that 1 is never reached."""
-    if dtype == torch.float64:
-        return (words.to(dtype) + 0.5) * 2.0**-32
-    return ((words >> 9).to(torch.float32) + 0.5).mul(2.0**-23).to(dtype)
+def _precision(leaf: Tensor) -> torch.dtype:
+    """What numbers are made in, before they are rounded to the leaf's own dtype."""
+    return torch.float64 if leaf.dtype == torch.float64 else torch.float32

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ebm.engine.stop import Stop
     from ebm.solvers.base import Solver
 
-__all__ = ["Energy", "Objective", "Point", "Product", "Update", "variable"]
+__all__ = ["Energy", "Flip", "Objective", "Point", "Product", "Update", "variable"]
 
 Product = Callable[..., Any]
 """A linear map of row trees shaped like the latent, each sample by itself."""
@@ -41,14 +41,27 @@ class Point(NamedTuple):
     force: Any
 
 
+class Flip(NamedTuple):
+    """What one unit of each sample could be instead.
+
+    Attributes:
+        value: (B,), the other of its two values.
+        rise: (B,), the energy with that value less the energy now.
+    """
+
+    value: Tensor
+    rise: Tensor
+
+
 class Objective(nn.Module):
     """What a latent wants. Derive from `Energy` or `Update`, never from this class.
 
     Attributes:
         provides: names of what the objective can do; a solver names what it needs and the door refuses a pair that
             does not fit. ``"energy"``: points carry one. ``"gradient"``: the force is minus its gradient.
-            ``"conditional"``: discrete latents, `conditional(z, c, block)`. ``"residuals"``: the energy is half the squared length
-            of `residuals(z, c)`, (B, M).
+            ``"conditional"``: discrete latents, `conditional(z, c, block)`. ``"flip"``: latents of two values each,
+            `flip(z, c, block)`, which returns a `Flip`. ``"residuals"``: the energy is half the squared length of
+            `residuals(z, c)`, (B, M).
         default_steps: the step limit of a call that gives no limit at all; None (as here) makes such a call an error.
     """
 

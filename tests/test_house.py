@@ -37,6 +37,7 @@ MAY_IMPORT = {
     "ebm.engine.watch": (*_LOOP, "ebm.engine.adjoint"),
     "ebm.engine": (*_SAYS, "ebm.solvers", "ebm.engine"),
     "ebm.models": (*_SAYS, "ebm.solvers", "ebm.engine", "ebm.models"),
+    "ebm.diagnostics": (*_SAYS, "ebm.solvers", "ebm.engine", "ebm.models", "ebm.diagnostics"),
     "ebm.losses": (*_SAYS, "ebm.solvers", "ebm.engine", "ebm.models", "ebm.losses"),
     "ebm.testing": ("ebm",),
     "ebm": ("ebm",),

@@ -70,7 +70,8 @@ class Call:
         self.solver = (
             options.solver or model.default_solver() or (Picard() if isinstance(model, Update) else AdaptiveDescent())
         )
-        self.stop = options.stop if options.stop is not None else model.default_stop()
+        # a chain that ended where the model is at rest would draw from another distribution
+        self.stop = None if options.stop is None and self.solver.samples else options.stop or model.default_stop()
         door.check_fit(self.solver, self.stop, model, options.compile)
         self.origin = Origin(identity(model, owned), describe(self.solver), describe(self.stop))
         if options.resume is not None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ebm import rows
 from ebm.engine.flops import FlopCounter
 from ebm.noise import Draw
-from ebm.objective import Objective, Point, Product, variable
+from ebm.objective import Flip, Objective, Point, Product, variable
 
 __all__ = ["CountedField", "Meter", "evaluate", "learn_prices", "pullback"]
 
@@ -50,9 +50,7 @@ class CountedField:
         part.asked, part.ran = self.asked, self.ran
         return part
 
-    def __call__(self, z: Any, samples: Tensor | None = None) -> Point:
-        if samples is not None:
-            return self.of(samples)(z)
+    def __call__(self, z: Any) -> Point:
         self._count("point")
         return evaluate(self._objective, z, self._c)
 
@@ -63,6 +61,10 @@ class CountedField:
     def conditional(self, z: Any, block: Tensor) -> Tensor:
         self._count("conditional")
         return self._objective.conditional(z, self._c, block)
+
+    def flip(self, z: Any, block: Tensor) -> Flip:
+        self._count("flip")
+        return self._objective.flip(z, self._c, block)
 
     def curvature(self, z: Any) -> Product:
         self._count("point")
@@ -166,6 +168,7 @@ def learn_prices(meter: Meter, objective: Any, kinds: Iterable[str], z: Any, c: 
         "conditional": lambda: (
             lambda latent: objective.conditional(latent, c, torch.zeros_like(one, dtype=torch.int64))
         ),
+        "flip": lambda: lambda latent: objective.flip(latent, c, torch.zeros_like(one, dtype=torch.int64)),
         "curvature": lambda: curvature(objective, z, c),
         "residuals": lambda: lambda latent: gauss_newton(objective, latent, c),
         "gauss_newton": lambda: gauss_newton(objective, z, c),

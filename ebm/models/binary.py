@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ebm.engine.stop import AtRest, Stop
 from ebm.noise import Draw
-from ebm.objective import Energy
+from ebm.objective import Energy, Flip
 from ebm.solvers import Asynchronous
 from ebm.solvers.base import Solver
 
@@ -26,7 +26,7 @@ class BinaryMemory(Energy):
         units: N.
     """
 
-    provides = frozenset({"energy", "conditional"})
+    provides = frozenset({"energy", "conditional", "flip"})
     default_steps = 100
     units: int
 
@@ -42,6 +42,10 @@ class BinaryMemory(Energy):
 
     def conditional(self, z: Tensor, c: Any, block: Tensor) -> Tensor:
         """What one unit of each sample wants given the others, (B,); ``block`` (B,) holds the number of that unit."""
+        raise NotImplementedError
+
+    def flip(self, z: Tensor, c: Any, block: Tensor) -> Flip:
+        """The other sign of one unit of each sample, and by how much the energy rises with it; what `Gibbs` asks for."""
         raise NotImplementedError
 
     def default_solver(self) -> Solver:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ebm.models.binary import BinaryMemory, check_patterns, check_query, hold, rounding
 from ebm.models.separation import Exponential, Polynomial, RectifiedPolynomial, Separation, check_range
-from ebm.objective import Point
+from ebm.objective import Flip, Point
 
 __all__ = ["DenseMemory", "Exponential", "Polynomial", "RectifiedPolynomial"]
 
@@ -86,6 +86,12 @@ class DenseMemory(BinaryMemory):
         own = z.gather(1, block[:, None]).flatten()
         rise = even.sum(1) + own * torch.bmm(odd.unsqueeze(1), signs.unsqueeze(2)).flatten()
         return torch.where(rise < -slack.flatten(), -own, own)
+
+    def flip(self, z: Tensor, c: Any, block: Tensor) -> Flip:
+        """The other sign of one unit of each sample, and the rise of the energy."""
+        overlap, own = z @ self.patterns.T, z.gather(1, block[:, None])
+        moved = overlap - 2 * own * self.patterns.index_select(1, block).T
+        return Flip(-own.flatten(), self.separation.energy(moved) - self.separation.energy(overlap))
 
     def _rise(self, overlap: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Even and odd part (B, P) of the energy's rise under a flip, and the rise (B, 1) that counts as zero.

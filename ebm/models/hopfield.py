@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ebm.engine.stop import AtRest, Stop
 from ebm.models.binary import BinaryMemory, check_patterns, check_query, hold, rounding
 from ebm.noise import Draw
-from ebm.objective import Energy, Point
+from ebm.objective import Energy, Flip, Point
 from ebm.rows import Shared
 from ebm.solvers import Descent
 from ebm.solvers.base import Solver
@@ -24,7 +24,7 @@ class Hopfield(BinaryMemory):
 
     .. math:: E(s) = -\tfrac12 s^T W s - b^T s, \qquad s_i \leftarrow \text{sgn}\big((W s)_i + b_i\big)
 
-    one unit at a time. A unit whose field is zero (to rounding) keeps its state. With W symmetric and without diagonal no
+    one unit at a time. Sampled with `Gibbs` it is an Ising model, W the couplings and b the field: J = W, h = b. A unit whose field is zero (to rounding) keeps its state. With W symmetric and without diagonal no
     flip raises E, so every sample comes to rest in a state that no single flip improves.
 
     Args:
@@ -98,10 +98,19 @@ class Hopfield(BinaryMemory):
 
     def conditional(self, z: Tensor, c: Any, block: Tensor) -> Tensor:
         """The sign of the field of one unit of each sample, (B,); its state where the field is zero."""
+        field, own = self._at(z, block)
+        return _signs(field, own, c["slack"].value.index_select(0, block))
+
+    def flip(self, z: Tensor, c: Any, block: Tensor) -> Flip:
+        """The other sign of one unit of each sample, and the rise of the energy: twice the state times the field."""
+        field, own = self._at(z, block)
+        return Flip(-own, 2 * own * field)
+
+    def _at(self, z: Tensor, block: Tensor) -> tuple[Tensor, Tensor]:
+        """The field and the state of one unit of each sample."""
         rows_of_units = self.weight.index_select(0, block)
         field = torch.bmm(rows_of_units.unsqueeze(1), z.unsqueeze(2)).flatten() + self.bias.index_select(0, block)
-        own = z.gather(1, block[:, None]).flatten()
-        return _signs(field, own, c["slack"].value.index_select(0, block))
+        return field, z.gather(1, block[:, None]).flatten()
 
     def _field(self, z: Tensor) -> Tensor:
         return torch.addmm(self.bias, z, self.weight)

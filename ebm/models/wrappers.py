@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ebm import rows
 from ebm.engine.stop import Stop
 from ebm.noise import Draw
-from ebm.objective import Energy, Objective, Point, Update, slope
+from ebm.objective import Energy, Flip, Objective, Point, Update, slope
 from ebm.solvers import Picard
 from ebm.solvers.base import Solver
 
@@ -243,7 +243,7 @@ class Clamped(Objective):
                 f"`Clamped` wraps an energy or an update; got {type(model).__name__}. Pass a model of this library."
             )
         self.model = model
-        self.provides = model.provides & {"energy", "gradient", "conditional"}
+        self.provides = model.provides & {"energy", "gradient", "conditional", "flip"}
         self.default_steps = model.default_steps
 
     def condition(self, x: Any) -> Any:
@@ -284,8 +284,15 @@ class Clamped(Objective):
         """What the units ``block`` want, (B,); their values where they are held."""
         latent = self._held(z, c)
         wanted = self.model.conditional(latent, c.c, block)  # pyright: ignore[reportCallIssue]
-        mask = rows.flatten(rows.map_rows(_mask_of, latent, c.mask)).gather(1, block[:, None]).flatten()
-        return torch.where(mask, rows.flatten(latent).gather(1, block[:, None]).flatten(), wanted)
+        mask, own = _units(latent, c.mask, block)
+        return torch.where(mask, own, wanted)
+
+    def flip(self, z: Any, c: Any, block: Tensor) -> Flip:
+        """What the units ``block`` could be instead; the values they have where they are held."""
+        latent = self._held(z, c)
+        flip = self.model.flip(latent, c.c, block)  # pyright: ignore[reportCallIssue]
+        mask, own = _units(latent, c.mask, block)
+        return Flip(torch.where(mask, own, flip.value), flip.rise.masked_fill(mask, 0))
 
     def readout(self, z: Any, c: Any) -> Any:
         """The answer of the model, read off the held latent."""
@@ -308,6 +315,12 @@ class Clamped(Objective):
 
     def _held(self, z: Any, c: Any) -> Any:
         return rows.map_rows(_hold, z, c.mask, c.values)
+
+
+def _units(latent: Any, mask: Any, block: Tensor) -> tuple[Tensor, Tensor]:
+    """Whether one unit of each sample is held, and its value; both (B,)."""
+    held = rows.flatten(rows.map_rows(_mask_of, latent, mask)).gather(1, block[:, None])
+    return held.flatten(), rows.flatten(latent).gather(1, block[:, None]).flatten()
 
 
 def _hold(z: Tensor, mask: Tensor | None, values: Tensor | None) -> Tensor:

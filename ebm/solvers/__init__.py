@@ -13,7 +13,9 @@ from ebm.solvers.descent import Descent
 from ebm.solvers.downhill import Downhill
 from ebm.solvers.flow import Flow
 from ebm.solvers.gauss_newton import GaussNewton
-from ebm.solvers.langevin import Langevin
+from ebm.solvers.gibbs import Gibbs
+from ebm.solvers.hamiltonian import HMC, MALA
+from ebm.solvers.langevin import Langevin, UnderdampedLangevin
 from ebm.solvers.lbfgs import LBFGS
 from ebm.solvers.nesterov import Nesterov
 from ebm.solvers.newton_cg import NewtonCG
@@ -23,10 +25,13 @@ from ebm.solvers.proximal import FISTA, Proximal
 from ebm.solvers.restarts import Restarts
 from ebm.solvers.rungs import OnRung
 from ebm.solvers.sweep import Sweep
+from ebm.solvers.tempering import Tempering
 
 __all__ = [
     "FISTA",
+    "HMC",
     "LBFGS",
+    "MALA",
     "Adam",
     "AdaptiveDescent",
     "AdaptiveFlow",
@@ -41,6 +46,7 @@ __all__ = [
     "Field",
     "Flow",
     "GaussNewton",
+    "Gibbs",
     "Info",
     "Langevin",
     "Nesterov",
@@ -54,4 +60,6 @@ __all__ = [
     "Sphere",
     "Step",
     "Sweep",
+    "Tempering",
+    "UnderdampedLangevin",
 ]

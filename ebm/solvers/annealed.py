@@ -173,7 +173,7 @@ class Annealed(Solver):
         if index is not None:
             chosen, kept = Point(*rows.take(tuple(point), index)), rows.take(kept, index)
             noise = None if draw is None else Draw(draw.keys[index], draw.step[index])
-        solver, view = self._solver(number), RungView(field, point, chosen.z.rung, index)
+        solver, view = self._solver(number), RungView(field if index is None else field.of(index), chosen.z.rung)
         outcome = solver.step(view, below(chosen), kept, noise if solver.noisy else None)  # pyright: ignore[reportArgumentType]
         inner = outcome.memory
         if index is not None:
@@ -228,7 +228,7 @@ class Annealed(Solver):
             z = rows.scale(z, scales[now + 1] / scales[now])
         z = self.start(OnRung(z, rung + 1))
         everyone = len(index) == len(point.z.rung)
-        new = field(z) if everyone else field(z, index)
+        new = (field if everyone else field.of(index))(z)
         memory = self._begun(memory, new, groups_of(z.rung, self._own()), None if everyone else index)
         return new if everyone else Point(*rows.put(tuple(point), index, tuple(new))), memory
 

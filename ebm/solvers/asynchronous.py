@@ -13,7 +13,7 @@ from ebm.noise import Draw
 from ebm.objective import Point
 from ebm.solvers.base import Field, Solver, Step
 
-__all__ = ["Asynchronous"]
+__all__ = ["Asynchronous", "check_order", "sweep"]
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,7 @@ class Asynchronous(Solver):
     compiles: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if self.order not in ("random", "cyclic"):
-            raise ValueError(
-                f'`Asynchronous(order=...)` is "random" or "cyclic"; got {self.order!r}. Leave it out for "random".'
-            )
+        check_order("Asynchronous", self.order)
 
     @property
     def noisy(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -62,13 +59,20 @@ class Asynchronous(Solver):
     def step(self, field: Field, point: Point, memory: Any, draw: Draw) -> Step:
         """One conditional a unit, then one evaluation at the new state."""
         state = rows.flatten(point.z)
-        for unit in self._units(state, draw):
+        for unit in sweep(self.order, state, draw):
             wanted = field.conditional(rows.unflatten(state, point.z), unit)
             state = state.scatter(1, unit[:, None], wanted[:, None])
         return Step(field(rows.unflatten(state, point.z)), None)
 
-    def _units(self, state: Tensor, draw: Draw) -> tuple[Tensor, ...]:
-        """The order of the units: one (B,) index tensor for each place in the sweep."""
-        if self.order == "random":
-            return draw.uniform(state).argsort(1).unbind(1)
-        return torch.arange(state.shape[1], device=state.device).expand(state.shape[0], -1).unbind(1)
+
+def check_order(owner: str, order: str) -> None:
+    """The two orders of a sweep."""
+    if order not in ("random", "cyclic"):
+        raise ValueError(f'`{owner}(order=...)` is "random" or "cyclic"; got {order!r}. Leave it out for "random".')
+
+
+def sweep(order: str, state: Tensor, draw: Draw) -> tuple[Tensor, ...]:
+    """The order of the units: one (B,) index tensor for each place in the sweep."""
+    if order == "random":
+        return draw.uniform(state).argsort(1).unbind(1)
+    return torch.arange(state.shape[1], device=state.device).expand(state.shape[0], -1).unbind(1)

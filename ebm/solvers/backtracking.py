@@ -79,26 +79,28 @@ class Backtracking(Solver):
 
     def step(self, field: Field, point: Point, memory: Any, draw: Draw) -> Step:
         """A line search: at most ``trials`` evaluations."""
-        search = _tried(field, point, _Search(point, memory, torch.zeros_like(memory, dtype=torch.bool)), None)
+        search = _tried(field, point, _Search(point, memory, torch.zeros_like(memory, dtype=torch.bool)))
         at_once = search.accepted
         for _ in range(self.trials - 1):
             if torch.compiler.is_compiling():
-                search = _tried(field, point, search, None)
+                search = _tried(field, point, search)
                 continue
             left = (~search.accepted).nonzero().flatten()
             if not len(left):
                 break
-            again = _tried(field, Point(*rows.take(tuple(point), left)), _Search(*rows.take(tuple(search), left)), left)
+            again = _tried(
+                field.of(left), Point(*rows.take(tuple(point), left)), _Search(*rows.take(tuple(search), left))
+            )
             search = _Search(*rows.put(tuple(search), left, tuple(again)))
         following = torch.where(at_once, _grown(search.size), search.size)
         stalled = ~search.accepted & at_rounding(following * rows.rms(point.force), point.z)
         return Step(search.point, following, Info(search.accepted, stalled))
 
 
-def _tried(field: Field, start: Point, search: _Search, samples: Tensor | None) -> _Search:
+def _tried(field: Field, start: Point, search: _Search) -> _Search:
     """The search after one more trial from ``start``; samples that had one accepted stay where they are."""
     point, size, done = search
-    trial = evaluate_trial(field, rows.where(done, point.z, rows.add(start.z, start.force, size)), start, samples)
+    trial = evaluate_trial(field, rows.where(done, point.z, rows.add(start.z, start.force, size)), start)
     slope = rows.dot(start.force, start.force)
     drop, bend = size * slope, size * (slope - rows.dot(start.force, trial.point.force))
     accepted = ~done & sufficient(trial, start, drop, bend)

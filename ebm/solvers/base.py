@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 from torch import Tensor
 
 from ebm.noise import Draw
-from ebm.objective import Objective, Point, Product
+from ebm.objective import Flip, Objective, Point, Product
 
 __all__ = ["Field", "Info", "Solver", "Step", "View"]
 
@@ -20,11 +20,8 @@ class Field(Protocol):
     What goes beyond a point needs a capability, named in brackets, that the solver declares in ``needs``.
     """
 
-    def __call__(self, z: Any, samples: Tensor | None = None) -> Point:
-        """The point at a latent: one evaluation a row.
-
-        ``samples`` (int64, one a row of ``z``) says whose latent each row is, where a sample has several or none.
-        """
+    def __call__(self, z: Any) -> Point:
+        """The point at a latent: one evaluation."""
         ...
 
     def of(self, samples: Tensor) -> Field:
@@ -37,6 +34,10 @@ class Field(Protocol):
 
     def conditional(self, z: Any, block: Tensor) -> Tensor:
         """The values the units ``block`` want, given all others, for discrete latents [conditional]."""
+        ...
+
+    def flip(self, z: Any, block: Tensor) -> Flip:
+        """The other value of the units ``block``, and by how much taking it raises the energy, for latents of two values [flip]."""
         ...
 
     def curvature(self, z: Any) -> Product:
@@ -72,8 +73,8 @@ class View:
     def __init__(self, field: Field) -> None:
         self.field = field
 
-    def __call__(self, z: Any, samples: Tensor | None = None) -> Point:
-        return self.field(z, samples)
+    def __call__(self, z: Any) -> Point:
+        return self.field(z)
 
     def of(self, samples: Tensor) -> Field:
         """The same view of those rows; a view that holds rows of its own takes theirs, too."""
@@ -86,6 +87,9 @@ class View:
 
     def conditional(self, z: Any, block: Tensor) -> Tensor:
         return self.field.conditional(z, block)
+
+    def flip(self, z: Any, block: Tensor) -> Flip:
+        return self.field.flip(z, block)
 
     def curvature(self, z: Any) -> Product:
         return self.field.curvature(z)
@@ -135,6 +139,8 @@ class Solver(ABC):
         additive: whether every step adds its move to the latent it has, so that a number that is not finite can never turn
             finite again; then the engine may look at the last of several steps.
         compiles: whether ``compile=True`` suits it: a step has no shape that depends on data, and no loop over units.
+        samples: whether the latents are draws from a distribution; then no stop rule of a model ends a chain, since one that
+            ends where the energy is low draws from another distribution. A rule that the call gives is obeyed.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
@@ -142,6 +148,7 @@ class Solver(ABC):
     noisy: bool = False
     additive: ClassVar[bool] = False
     compiles: ClassVar[bool] = True
+    samples: bool = False
 
     @abstractmethod
     def init(self, point: Point) -> Any:

@@ -93,9 +93,13 @@ class _Guarded(View):
         self._point = point
         self.finite = torch.ones_like(rows.rms(point.force), dtype=torch.bool)
 
-    def __call__(self, z: Any, samples: Tensor | None = None) -> Point:
-        if samples is not None or not torch.is_grad_enabled():
-            return self.field(z, samples)
+    def of(self, samples: Tensor) -> Field:
+        """Some rows, not guarded."""
+        return self.field.of(samples)
+
+    def __call__(self, z: Any) -> Point:
+        if not torch.is_grad_enabled():
+            return self.field(z)
         trial = evaluate_trial(self.field, z, self._point)
         self.finite = self.finite & trial.finite
         return trial.point

@@ -114,6 +114,11 @@ class Project(Wrapper):
         """Whether the solver inside draws noise."""
         return self.inner.noisy
 
+    @property
+    def samples(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether the solver inside draws from a distribution."""
+        return self.inner.samples
+
     def step(self, field: Field, point: Point, memory: Any, draw: Draw) -> Step:
         """A step of the solver inside, over the projected field."""
         return self.inner.step(_Projected(field, self.onto), point, memory, draw)
@@ -135,5 +140,5 @@ class _Projected(View):
         super().__init__(field)
         self._onto = onto
 
-    def __call__(self, z: Any, samples: Tensor | None = None) -> Point:
-        return self.field(self._onto(z), samples)
+    def __call__(self, z: Any) -> Point:
+        return self.field(self._onto(z))

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ebm import rows
 from ebm.objective import Objective, Point, Product
 from ebm.solvers.base import Field, View
 
@@ -40,32 +39,20 @@ def level_count(rungs: int) -> str:
 class RungView(View):
     """A field of latents on a ladder, seen by a solver that knows no rungs."""
 
-    def __init__(self, field: Field, point: Point, rung: Tensor, index: Tensor | None) -> None:
+    def __init__(self, field: Field, rung: Tensor) -> None:
         super().__init__(field)
-        self._point = point
         self._rung = rung
-        self._index = index
 
-    def __call__(self, z: Any, samples: Tensor | None = None) -> Point:
-        rung = self._rung if samples is None else self._rung[samples]
-        owners = self._index if samples is None or self._index is None else self._index[samples]
-        owners = samples if self._index is None else owners
-        return below(self.field(OnRung(z, rung), owners))
+    def of(self, samples: Tensor) -> Field:
+        return RungView(self.field.of(samples), self._rung[samples])
+
+    def __call__(self, z: Any) -> Point:
+        return below(self.field(OnRung(z, self._rung)))
 
     def curvature(self, z: Any) -> Product:
-        """Products for the samples in view; the others are asked for where they stand, as products are made for a whole batch."""
-        latent, index, rung = self._point.z, self._index, self._point.z.rung
-        whole = OnRung(z if index is None else rows.put(latent.z, index, z), rung)
-        product = self.field.curvature(whole)
-
-        def within(direction: Any) -> Any:
-            zero = torch.zeros_like(rung)
-            if index is None:
-                return product(OnRung(direction, zero)).z
-            still = rows.map_rows(torch.zeros_like, latent.z)
-            return rows.take(product(OnRung(rows.put(still, index, direction), zero)).z, index)
-
-        return within
+        product = self.field.curvature(OnRung(z, self._rung))
+        zero = torch.zeros_like(self._rung)
+        return lambda direction, needed=None: product(OnRung(direction, zero), needed).z
 
 
 class Inside:

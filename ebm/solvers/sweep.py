@@ -141,11 +141,18 @@ class _PartView(View):
     def __init__(self, field: Field, sweep: Sweep, point: Point, part: int) -> None:
         super().__init__(field)
         self._sweep, self._point, self._index = sweep, point, part
+        self._samples: Tensor | None = None
         self._seen: list[tuple[Point, Tensor | None]] = []
 
-    def __call__(self, z: Any, samples: Tensor | None = None) -> Point:
-        whole = self.field(self._around(z, samples), samples)
-        self._seen.append((whole, samples))
+    def of(self, samples: Tensor) -> Field:
+        """The same part of some rows; what they are told is remembered in one place."""
+        some: Any = super().of(samples)
+        some._samples = samples if self._samples is None else self._samples[samples]
+        return some
+
+    def __call__(self, z: Any) -> Point:
+        whole = self.field(self._around(z))
+        self._seen.append((whole, self._samples))
         return self._sweep._part(whole, self._index)
 
     def curvature(self, z: Any) -> Product:
@@ -186,8 +193,8 @@ class _PartView(View):
         filled = rows.put(base, places, tuple(whole))
         return none.index_fill(0, places, True)[:batch], Point(*rows.map_rows(lambda leaf: leaf[:batch], filled))
 
-    def _around(self, z: Tensor, samples: Tensor | None = None) -> Any:
-        fixed = self._point.z if samples is None else rows.take(self._point.z, samples)
+    def _around(self, z: Tensor) -> Any:
+        fixed = self._point.z if self._samples is None else rows.take(self._point.z, self._samples)
         parts = self._sweep._split(fixed)
         parts[self._index] = z
         return self._sweep._joined(parts, fixed)

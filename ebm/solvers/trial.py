@@ -21,16 +21,16 @@ class Trial(NamedTuple):
     finite: Tensor
 
 
-def evaluate_trial(field: Field, z: Any, fallback: Point, samples: Tensor | None = None) -> Trial:
+def evaluate_trial(field: Field, z: Any, fallback: Point) -> Trial:
     """Evaluate a proposal; rows that are not finite are evaluated again at ``fallback`` where a graph is kept.
 
     A row masked out with `torch.where` still sends 0 * inf = nan into shared parameters, so under grad mode the
-    attempt is thrown away, and the second one asks nothing improper. ``samples`` says whose rows these are, as in `Field`.
+    attempt is thrown away, and the second one asks nothing improper.
     """
-    point = field(z, samples)
+    point = field(z)
     finite = rows.finite(tuple(point))
     if torch.is_grad_enabled() and not bool(finite.all()):
-        point = field(rows.where(finite, z, fallback.z), samples)
+        point = field(rows.where(finite, z, fallback.z))
     return Trial(point, finite)
 
 

@@ -171,7 +171,7 @@ def _price(start: Solution) -> int | None:
     plain = (
         "reads" not in start.origin.stop
         and "Confident" not in start.origin.stop
-        and not any(name in start.origin.solver for name in ("Asynchronous", "NewtonCG", "GaussNewton"))
+        and not any(name in start.origin.solver for name in ("Asynchronous", "Gibbs", "NewtonCG", "GaussNewton"))
     )
     each: Any = start.flops_per_sample
     return int(each[0]) if plain and len(each) else None

@@ -10,7 +10,7 @@ from torch import Tensor
 from ebm import rows
 from ebm.engine.stop import Stop
 from ebm.noise import Draw
-from ebm.objective import Objective, Point, Update
+from ebm.objective import Flip, Objective, Point, Update
 from ebm.solution import Solution, Status
 from ebm.solvers import AdaptiveDescent, Picard
 from ebm.solvers.base import Solver
@@ -69,6 +69,10 @@ class _Failing(Objective):
     def conditional(self, z: Any, c: Any, block: Tensor) -> Tensor:
         inner: Any = self.inner
         return inner.conditional(z, c["x"], block)
+
+    def flip(self, z: Any, c: Any, block: Tensor) -> Flip:
+        inner: Any = self.inner
+        return inner.flip(z, c["x"], block)
 
     def residuals(self, z: Any, c: Any) -> Tensor:
         inner: Any = self.inner

@@ -11,7 +11,7 @@ from torch import Tensor
 from ebm import rows
 from ebm.engine.field import CountedField
 from ebm.noise import Draw
-from ebm.objective import Energy, Objective
+from ebm.objective import Energy, Flip, Objective
 from ebm.solvers.base import Solver, Step
 from ebm.testing.case import check, close, same
 
@@ -21,7 +21,7 @@ __all__ = ["check_solver"]
 class _Bowl(Energy):
     """A bowl a sample, uneven by feature, its floor at the observation; units may also be set one by one."""
 
-    provides = frozenset({"energy", "gradient", "conditional", "residuals", "prox"})
+    provides = frozenset({"energy", "gradient", "conditional", "flip", "residuals", "prox"})
 
     def init_latent(self, c: Tensor, draw: Any) -> Tensor:
         return -c
@@ -38,6 +38,10 @@ class _Bowl(Energy):
 
     def prox(self, z: Tensor, size: float | Tensor, c: Tensor) -> Tensor:
         return z  # the simple term is zero
+
+    def flip(self, z: Tensor, c: Tensor, block: Tensor) -> Flip:
+        own = z.gather(1, block[:, None])
+        return Flip(-own[:, 0], self(z.scatter(1, block[:, None], -own), c) - self(z, c))
 
 
 def check_solver(solver: Solver, model: Objective | None = None, x: Any = None, steps: int = 4) -> None:

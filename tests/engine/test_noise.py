@@ -122,6 +122,65 @@ def test_the_generator_is_asked_once_for_each_sample():
     assert not torch.equal(draw_keys(5, torch.device("cpu"), generator), keys)
 
 
+def lattice(bits: int = 0) -> Tensor:
+    """Uniform numbers of neighbouring keys, steps, sites and places, (40, 40, 8, 16): all counters small."""
+    keys = (torch.arange(40) << bits).repeat_interleave(40)
+    draw = ebm.Draw(keys, torch.arange(40).repeat(40))
+    like = torch.empty(1600, 16, dtype=torch.float64)
+    return torch.stack([draw.uniform(like) for _ in range(8)], 1).reshape(40, 40, 8, 16)
+
+
+@pytest.mark.parametrize("bits", [0, 20, 40, 57])
+def test_a_lattice_of_counters_is_uniform_and_uncorrelated_along_every_axis(bits: int):
+    sample = lattice(bits)
+    assert distance_from(sample, sample) < 1.95
+    assert sample.unique().numel() == sample.numel(), "no two counters share a stream"
+    normal = torch.special.ndtri(sample)
+    for axis in range(4):
+        for lag in (1, 2, 4):
+            near = normal.narrow(axis, 0, normal.shape[axis] - lag)
+            far = normal.narrow(axis, lag, normal.shape[axis] - lag)
+            assert correlation(near, far) < 4.5
+            assert correlation(near.square() - 1, far.square() - 1) / 2 < 4.5
+    diagonal = correlation(normal[1:, :-1], normal[:-1, 1:]), correlation(normal[:, 1:, :-1], normal[:, :-1, 1:])
+    assert max(diagonal) < 4.5, "a step more is no key less"
+
+
+def test_every_bit_is_a_fair_coin_and_no_two_go_together():
+    """The words themselves, over neighbouring counters: 64 bits, each pair of bits, and each bit with that of a neighbour."""
+    keys = torch.arange(2000)
+    words = ebm.Draw(keys, torch.zeros_like(keys))._words(64).flatten()
+    coins = 2.0 * ((words[:, None] >> torch.arange(64)) & 1).double() - 1
+    count = len(coins)
+    bound = 5.0 / math.sqrt(count)  # 64 * 64 comparisons: once in 400 runs
+    assert coins.mean(0).abs().max() < bound
+    assert (coins.T @ coins / count - torch.eye(64)).abs().max() < bound
+    assert (coins[1:].T @ coins[:-1] / count).abs().max() < bound
+    assert (coins[64:].T @ coins[:-64] / count).abs().max() < bound
+
+
+def test_one_bit_of_a_key_moves_half_of_the_bits():
+    keys = keys_of(3000)
+    zeros = torch.zeros_like(keys)
+    plain = ebm.Draw(keys, zeros)._words(1)
+    for bit in range(63):
+        moved = plain ^ ebm.Draw(keys ^ (1 << bit), zeros)._words(1)
+        share = ((moved >> torch.arange(64)) & 1).double().mean(0)
+        assert (share - 0.5).abs().max() < 5 * 0.5 / math.sqrt(3000), bit
+
+
+def test_the_two_halves_of_a_pair_are_independent():
+    """Radius and angle come from one word: their normals must not know of one another, also far out."""
+    pair = normal(60_000, 2)
+    for power in (1, 2, 3):
+        one, other = ((part**power - (part**power).mean()) / (part**power).std() for part in pair.unbind(1))
+        assert correlation(one, other) < 4
+    radius, angle = pair.square().sum(1), torch.atan2(pair[:, 1], pair[:, 0])
+    assert distance_from(radius, 1 - (-radius / 2).exp()) < 1.95
+    far = angle[radius > 6]
+    assert len(far) > 2500 and distance_from(far, far / (2 * math.pi) + 0.5) < 1.95
+
+
 def test_langevin_samples_the_normal_distribution():
     """E = z^2 / 2 at temperature T has variance T / (1 - a / 2) under steps of size a, exactly."""
 

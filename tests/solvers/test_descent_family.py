@@ -406,7 +406,7 @@ class Pair(ebm.Solver):
         batch = rows.count(point.z)
         samples = torch.cat([torch.arange(batch).flip(0), torch.arange(batch)])
         near, far = rows.add(point.z, point.force, 0.1), rows.add(point.z, point.force, 1.3)
-        both = field(torch.cat([near.flip(0), far]), samples)
+        both = field.of(samples)(torch.cat([near.flip(0), far]))
         one = ebm.Point(*rows.map_rows(lambda leaf: leaf[:batch].flip(0), tuple(both)))
         two = ebm.Point(*rows.map_rows(lambda leaf: leaf[batch:], tuple(both)))
         return ebm.Step(ebm.Point(*rows.where(one.energy < two.energy, tuple(one), tuple(two))), None)

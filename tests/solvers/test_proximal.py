@@ -298,7 +298,9 @@ def test_refusals(make: Any, error: Any, words: str):
         make()
 
 
-@pytest.mark.parametrize("term", [ebm.L1(0.3), ebm.NonNegative(0.2), ebm.GroupL1(0.3)], ids=lambda term: type(term).__name__)
+@pytest.mark.parametrize(
+    "term", [ebm.L1(0.3), ebm.NonNegative(0.2), ebm.GroupL1(0.3)], ids=lambda term: type(term).__name__
+)
 def test_the_move_of_a_term_is_its_proximal_step(term: ebm.Term):
     z, force = numbers(6, 5, seed=1), numbers(6, 5, seed=2)
     z[0], z[1] = 0.0, z[1].abs()

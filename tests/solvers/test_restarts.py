@@ -146,8 +146,8 @@ def test_questions_beyond_a_point_are_charged_to_the_sample_that_asked():
 
 def test_a_view_hands_on_the_rows():
     class Halved(View):
-        def __call__(self, z: Any, samples: Tensor | None = None) -> ebm.Point:
-            return self.field(0.5 * z, samples)
+        def __call__(self, z: Any) -> ebm.Point:
+            return self.field(0.5 * z)
 
     model = Quadratic()
     field = CountedField(model, model.condition(X), 5)
