@@ -10,7 +10,7 @@ import torch
 from ebm import rows
 from ebm.noise import Draw
 from ebm.objective import Point
-from ebm.solvers.armijo import SUFFICIENT, at_rounding, energy_of, longer, shorter
+from ebm.solvers.armijo import SUFFICIENT, at_rounding, curve, energy_of, longer, shorter
 from ebm.solvers.base import Field, Info, Solver, Step
 from ebm.solvers.descent import positive
 from ebm.solvers.trial import evaluate_trial
@@ -23,8 +23,8 @@ class AdaptiveDescent(Solver):
     r"""Descent that needs no tuning and never raises the energy, with its own step size for every sample.
 
     A trial :math:`z + a F` is accepted if :math:`E(z + aF) \le E(z) - 10^{-4} a \|F\|^2`. After an accepted trial the
-    next step size is that of Barzilai and Borwein, :math:`a = s^T s / s^T y` with s the move and y the change of the
-    gradient, at most ``growth`` times the last; after a rejected one the minimum of the parabola through what is known.
+    next step size is the shorter one of Barzilai and Borwein, :math:`a = s^T y / y^T y` with s the move and y the change of
+    the gradient, at most ``growth`` times the last; after a rejected one the minimum of the parabola through what is known.
     Each step is one evaluation, accepted or not. A sample whose trials have shrunk below rounding reports STALLED.
 
     Args:
@@ -37,20 +37,20 @@ class AdaptiveDescent(Solver):
     Example:
         >>> import ebm
         >>> ebm.AdaptiveDescent()
-        AdaptiveDescent(first=1.0, growth=10.0)
+        AdaptiveDescent(first=1.0, growth=1000.0)
 
-    Source: Barzilai and Borwein (1988), eq. 5; Armijo (1966); Nocedal and Wright (2006), section 3.5, eq. 3.58.
+    Source: Barzilai and Borwein (1988); Armijo (1966); Nocedal and Wright (2006), section 3.5, eq. 3.58.
     Unlike the method of 1988 every accepted step lowers the energy.
     """
 
     first: float = 1.0
-    growth: float = 10.0
+    growth: float = 1000.0
     needs: ClassVar[frozenset[str]] = frozenset({"energy", "gradient"})
 
     def __post_init__(self) -> None:
         positive("AdaptiveDescent", "first", self.first)
         if not self.growth > 1:
-            raise ValueError(f"`AdaptiveDescent(growth=...)` must be above one; got {self.growth}. Try 10.")
+            raise ValueError(f"`AdaptiveDescent(growth=...)` must be above one; got {self.growth}. Try 1000.")
 
     def init(self, point: Point) -> Any:
         """The next trial step size, (B,)."""
@@ -69,9 +69,13 @@ class AdaptiveDescent(Solver):
         # compared as energies, not as a difference: near rest the decrease asked for rounds to nothing, and a tie may pass
         accepted = trial.finite & (energy_of(trial.point) <= energy_of(point) - SUFFICIENT * size * slope)
         new = Point(*rows.where(accepted, tuple(trial.point), tuple(point)))
-        bend = slope - rows.dot(point.force, trial.point.force)
-        drop = size * slope
+        overlap, after = rows.dot(point.force, trial.point.force), rows.dot(trial.point.force, trial.point.force)
+        bend, drop, change = slope - overlap, size * slope, (slope - overlap) + (after - overlap)
+        known = change > 0
+        squared = torch.where(known, size * bend * (bend / torch.where(known, change, torch.ones_like(change))), drop)
         following = torch.where(
-            accepted, longer(size, drop, bend, self.growth), shorter(size, drop, rise + drop, trial.finite)
+            accepted,
+            longer(size, squared, bend, self.growth),
+            shorter(size, drop, curve(bend, drop, rise), trial.finite),
         )
         return Step(new, following, Info(accepted, ~accepted & at_rounding(following * rows.rms(point.force), point.z)))

