@@ -5,6 +5,7 @@ cannot share an environment with it. ``ebm.__version__`` and this sentence tell 
 """
 
 from ebm import rows
+from ebm.diagnostics import Diagnosis, Outlook, diagnose
 from ebm.engine import (
     Adjoint,
     AllOf,
@@ -82,6 +83,7 @@ __all__ = [
     "DenseMemory",
     "Descent",
     "Detached",
+    "Diagnosis",
     "Draw",
     "Energy",
     "EnergyNet",
@@ -99,6 +101,7 @@ __all__ = [
     "Noise",
     "Nudged",
     "Objective",
+    "Outlook",
     "Patience",
     "Picard",
     "Plateau",
@@ -122,6 +125,7 @@ __all__ = [
     "Zeros",
     "__version__",
     "cat",
+    "diagnose",
     "infer",
     "rows",
     "stream",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -54,12 +54,21 @@ class Look:
 class Stop(ABC):
     """A rule that says which samples are done; a frozen dataclass of settings.
 
+    A rule that compares one number with one threshold says so (``threshold_name`` and `strictest`); the threshold can then
+    be calibrated.
+
     Attributes:
         needs: capabilities that the objective must provide.
+        threshold_name: the field that holds the threshold; None where there is no such one.
+        larger_is_stricter: whether a larger threshold lets a sample go later.
+        in_a_row: at how many checks in a row the threshold must hold.
     """
 
     needs: frozenset[str] = frozenset()
     reads: bool = False  # whether a check asks for the read-out, whose work is then counted
+    threshold_name: str | None = None
+    larger_is_stricter: bool = False
+    in_a_row: int = 1
 
     def init(self, look: Look) -> Any:
         """The memory before the first check: a row tree, or None."""
@@ -68,6 +77,27 @@ class Stop(ABC):
     @abstractmethod
     def check(self, look: Look, memory: Any) -> tuple[Tensor, Any]:
         """Which samples are done, bool (B,), and the next memory. Also asked before the first step."""
+
+    def strictest(self, look: Look) -> Tensor:
+        """The strictest threshold that this check would meet, (B,); infinitely loose where none would do."""
+        raise ValueError(
+            f"`{type(self).__name__}` has no threshold of its own; one was asked for. Use `AtRest`, `Plateau`, `Confident` or "
+            "`Patience` of these, or define `threshold_name` and `strictest`."
+        )
+
+    def with_threshold(self, value: float) -> Stop:
+        """The same rule with another threshold.
+
+        Raises:
+            ValueError: a rule without a threshold, or a value outside its range.
+        """
+        if self.threshold_name is None:
+            raise ValueError(
+                f"`{type(self).__name__}` has no threshold of its own; got {value} for it. Use `AtRest`, `Plateau`, "
+                "`Confident` or `Patience` of these."
+            )
+        fields: dict[str, Any] = {self.threshold_name: value}
+        return replace(self, **fields)  # pyright: ignore[reportArgumentType, reportCallIssue, reportReturnType]
 
 
 def _not_negative(owner: str, **values: float) -> None:
@@ -98,6 +128,7 @@ class AtRest(Stop):
 
     atol: float = 1e-4
     rtol: float = 0.0
+    threshold_name: ClassVar[str | None] = "atol"
 
     def __post_init__(self) -> None:
         _not_negative("AtRest", atol=self.atol, rtol=self.rtol)
@@ -105,6 +136,9 @@ class AtRest(Stop):
     def check(self, look: Look, memory: Any) -> tuple[Tensor, Any]:
         bound = self.atol + self.rtol * rows.rms(look.point.z) if self.rtol else self.atol
         return look.residual <= bound, None
+
+    def strictest(self, look: Look) -> Tensor:
+        return look.residual - self.rtol * rows.rms(look.point.z) if self.rtol else look.residual
 
 
 @dataclass(frozen=True)
@@ -132,6 +166,7 @@ class Plateau(Stop):
     atol: float = 1e-6
     rtol: float = 1e-5
     needs: ClassVar[frozenset[str]] = frozenset({"energy"})
+    threshold_name: ClassVar[str | None] = "atol"
 
     def __post_init__(self) -> None:
         _not_negative("Plateau", atol=self.atol, rtol=self.rtol)
@@ -143,6 +178,14 @@ class Plateau(Stop):
             return torch.zeros_like(energy, dtype=torch.bool), None
         done = (energy - look.previous.energy).abs() <= self.atol + self.rtol * energy.abs()
         return done if look.accepted is None else done & look.accepted, None
+
+    def strictest(self, look: Look) -> Tensor:
+        energy = look.point.energy
+        assert energy is not None  # `needs` says so at the door
+        if look.previous is None or look.previous.energy is None:
+            return torch.full_like(energy, torch.inf)
+        change = (energy - look.previous.energy).abs() - self.rtol * energy.abs()
+        return change if look.accepted is None else change.masked_fill(~look.accepted, torch.inf)
 
 
 @dataclass(frozen=True)
@@ -181,6 +224,24 @@ class Patience(Stop):
     def reads(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.rule.reads
 
+    @property
+    def threshold_name(self) -> str | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.rule.threshold_name
+
+    @property
+    def larger_is_stricter(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.rule.larger_is_stricter
+
+    @property
+    def in_a_row(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.rule.in_a_row + self.times - 1
+
+    def strictest(self, look: Look) -> Tensor:
+        return self.rule.strictest(look)
+
+    def with_threshold(self, value: float) -> Stop:
+        return replace(self, rule=self.rule.with_threshold(value))
+
     def init(self, look: Look) -> Any:
         batch = next(rows.leaves(look.point.z))
         return {
@@ -216,20 +277,25 @@ class Confident(Stop):
 
     threshold: float = 0.95
     reads: ClassVar[bool] = True
+    threshold_name: ClassVar[str | None] = "threshold"
+    larger_is_stricter: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold <= 1:
             raise ValueError(f"`Confident(threshold=...)` must lie in (0, 1]; got {self.threshold}. Try 0.95.")
 
     def check(self, look: Look, memory: Any) -> tuple[Tensor, Any]:
+        return self.strictest(look) >= self.threshold, None
+
+    def strictest(self, look: Look) -> Tensor:
         answer = look.answer
         if not isinstance(answer, Tensor) or answer.ndim < 2:
             got = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
             raise ValueError(
                 f"`Confident` needs logits of shape (B, classes, ...); the read-out gave {got}. Override `readout`, or use `AtRest`."
             )
-        sure = answer.detach().float().softmax(1).amax(1) >= self.threshold
-        return (sure if sure.ndim == 1 else sure.flatten(1).all(1)), None
+        sure = answer.detach().float().softmax(1).amax(1)
+        return sure if sure.ndim == 1 else sure.flatten(1).amin(1)
 
 
 @dataclass(frozen=True, init=False)

@@ -1,0 +1,341 @@
+"""Will more steps help? Settle a batch once and from other starts, and read off what steps do to it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ebm import rows
+from ebm.diagnostics.measures import (
+    alignment,
+    different,
+    distance,
+    growth,
+    period,
+    rank_correlation,
+    rate,
+    settled_from,
+)
+from ebm.diagnostics.quality import Quality, accuracy, copied, scored
+from ebm.diagnostics.report import Diagnosis, Outlook
+from ebm.engine import FlopCounter, Look, Stop, infer, stream
+from ebm.engine.door import known_keywords
+from ebm.noise import Draw, draw_keys
+from ebm.objective import Objective
+from ebm.solution import Solution, Status
+from ebm.solvers.base import Solver
+
+__all__ = ["diagnose"]
+
+_LONGEST_PERIOD = 12
+_ROUNDING = 100.0  # in units of the machine's precision: sizes below are not trusted
+
+
+@known_keywords
+def diagnose(
+    model: Objective,
+    x: Any,
+    *,
+    steps: int,
+    solver: Solver | None = None,
+    target: Any = None,
+    quality: Quality | None = None,
+    starts: int = 4,
+    noise: float = 1.0,
+    tolerance: float = 1e-3,
+    generator: torch.Generator | None = None,
+) -> Diagnosis:
+    """Say whether more steps would help, for each sample and in a few lines of advice.
+
+    The batch is settled for all its steps, without a stop rule; beside it goes a twin that starts a little off, and then
+    it is settled again from other starts (new noise keys, and noise about the model's own start). All in all, that is the
+    work of ``2 + starts`` calls; it is counted in the report.
+
+    Args:
+        model: an `ebm.Energy` or an `ebm.Update`.
+        x: the observation, a row tree of B samples; some hundred tell enough.
+        steps: how many steps to watch, at least 4.
+        solver: how a latent moves; None asks the model, as `ebm.infer` does.
+        target: what ``quality`` compares the answers with, labels (B, ...) by default.
+        quality: ``quality(answer, target)``, finite numbers (B,), larger is better; None is accuracy where there is a ``target``.
+        starts: other starts to try, >= 0.
+        noise: standard deviation of the noise about a start, >= 0, in units of the latent's root mean square. Discrete latents
+            flip the sign of each number instead, with probability ``min(noise, 1) / 2``.
+        tolerance: the residual that counts as rest, > 0, in units of the latent, as in `ebm.AtRest`.
+        generator: the only source of randomness; without one the same call gives the same report.
+
+    Returns:
+        The report: print it, plot it, or read its numbers.
+
+    Raises:
+        ValueError: a setting outside its range, or a quality that is not one finite number a sample.
+
+    Example:
+        >>> import torch, ebm
+        >>> class Halve(ebm.Update):
+        ...     def init_latent(self, c, draw):
+        ...         return torch.zeros_like(c)
+        ...     def forward(self, z, c):
+        ...         return 0.5 * z + c
+        >>> report = ebm.diagnose(Halve(), torch.ones(2, 3), steps=20, starts=2)
+        >>> report.advice
+        ('at rest after about 10 steps: more change nothing. Save work with `ebm.AtRest(0.001)`.',)
+        >>> round(report.rate[0].item(), 4), round(report.alignment[0].item(), 4)
+        (0.5, 1.0)
+
+    Source: the asymptotic alignment of Anil et al. (2022) for starts; the overthinking gap after Kaya, Hong and Dumitras (2019),
+    there over the exits of a network. The verdicts and their bounds are ours.
+    """
+    _check(steps, starts, noise, tolerance)
+    score = None if target is None and quality is None else quality or accuracy
+    with FlopCounter() as counter:
+        bench = _Bench(model, x, steps, solver, generator)
+        way = bench.watch(score, target)
+        ends = [bench.again(noise * way.size) for _ in range(starts)]
+    return _report(bench, way, ends, tolerance, counter.flops)
+
+
+def _check(steps: int, starts: int, noise: float, tolerance: float) -> None:
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 4:
+        raise ValueError(f"`diagnose(steps=...)` wants a whole number, at least 4; got {steps!r}. Try 50.")
+    if isinstance(starts, bool) or not isinstance(starts, int) or starts < 0:
+        raise ValueError(f"`diagnose(starts=...)` wants a whole number, at least 0; got {starts!r}. Try 4.")
+    if not 0 <= noise < float("inf"):
+        raise ValueError(f"`diagnose(noise=...)` may not be negative or infinite; got {noise}. Try 1.0.")
+    if not 0 < tolerance < float("inf"):
+        raise ValueError(f"`diagnose(tolerance=...)` must be above zero; got {tolerance}. Try 1e-3.")
+
+
+@dataclass(frozen=True)
+class _Never(Stop):
+    """Keeps a model's own stop rule from ending the watch."""
+
+    def check(self, look: Look, memory: Any) -> tuple[Tensor, Any]:
+        return torch.zeros_like(look.residual, dtype=torch.bool), None
+
+
+@dataclass(frozen=True, eq=False)
+class _Way:
+    """What was seen of the main run; S + 1 rows are before the first step and after each."""
+
+    last: Solution
+    residual: Tensor
+    moves: Tensor
+    energy: Tensor | None
+    quality: Tensor | None
+    changed: Tensor
+    apart: Tensor | None
+    recent: list[Any]
+    size: Tensor  # (B,), of the latent, never zero
+
+    @property
+    def rounding(self) -> Tensor:
+        return _ROUNDING * _precision(self.last.z) * self.size
+
+
+class _Bench:
+    """Settles one batch, again and again."""
+
+    def __init__(
+        self, model: Objective, x: Any, steps: int, solver: Solver | None, generator: torch.Generator | None
+    ) -> None:
+        self.model, self.x, self.steps, self.solver = model, x, steps, solver
+        self.discrete = "conditional" in model.provides
+        self._given = generator
+        self._noise = generator if generator is not None else torch.Generator().manual_seed(0)
+
+    def watch(self, score: Quality | None, target: Any) -> _Way:
+        """The main run, and a twin that starts a little off."""
+        same = copied(self._given)
+        main = self._held(self._stream(None, self._given))
+        item = next(main)
+        begin, answer = item.z, item.answer
+        small = _precision(begin) ** 0.5 * _or_one(rows.rms(begin))
+        twin = None if self.discrete else self._held(self._stream(self._beside(begin, small), same))
+        residual, moves, energy, qualities, apart = [], [], [], [], []
+        recent: deque[Any] = deque(maxlen=2 * _LONGEST_PERIOD)
+        changed = torch.zeros(len(item), dtype=torch.bool, device=item.status.device)
+        while item is not None:
+            residual.append(item.residual)
+            if recent:
+                moves.append(distance(item.z, recent[-1]))
+            if item.energy is not None:
+                energy.append(item.energy)
+            if score is not None:
+                qualities.append(scored(score, item.answer, target, len(item)))
+            if twin is not None:
+                apart.append(distance(item.z, next(twin).z))
+            changed |= _differs(item.answer, answer)
+            recent.append(item.z)
+            last, item = item, next(main, None)
+        sizes = torch.maximum(rows.rms(begin), rows.rms(last.z)).nan_to_num(0.0, 0.0, 0.0)
+        stacks = (torch.stack(part) if part else None for part in (energy, qualities, apart))
+        energies, quality, distances = stacks
+        return _Way(
+            last,
+            torch.stack(residual),
+            torch.stack(moves),
+            energies,
+            quality,
+            changed,
+            distances,
+            list(recent),
+            _or_one(sizes),
+        )
+
+    def again(self, scale: Tensor) -> Solution:
+        """The same batch from another start: new noise keys, and noise about where the model then starts."""
+        begin = infer(
+            self.model, self.x, steps=0, solver=self.solver, stop=_Never(), keep="last", generator=self._noise
+        ).z
+        start = self._beside(begin, scale)
+        return infer(
+            self.model,
+            self.x,
+            steps=self.steps,
+            solver=self.solver,
+            stop=_Never(),
+            keep="last",
+            start=start,
+            generator=self._noise,
+        )
+
+    def _stream(self, start: Any, generator: torch.Generator | None) -> Iterator[Solution]:
+        return stream(
+            self.model,
+            self.x,
+            steps=self.steps,
+            solver=self.solver,
+            stop=_Never(),
+            keep="last",
+            start=start,
+            generator=generator,
+        )
+
+    def _held(self, items: Iterator[Solution]) -> Iterator[Solution]:
+        """Always S + 1 items: the last one again where every sample ended early."""
+        count, item = 0, None
+        for item in items:
+            count += 1
+            yield item
+        while item is not None and count <= self.steps:
+            count += 1
+            yield item
+
+    def _beside(self, z: Any, scale: Tensor) -> Any:
+        """A latent near ``z``, at a distance of about ``scale`` (B,)."""
+        keys = draw_keys(rows.count(z), rows.first_leaf(z).device, self._noise)
+        draw = Draw(keys, torch.zeros_like(keys))
+        if not self.discrete:
+            return rows.add(z, draw.normal(z), scale)
+        chance = 0.5 * (scale / _or_one(rows.rms(z))).clamp(max=1)
+        return rows.map_rows(
+            lambda leaf, u: torch.where(u < chance.view(-1, *[1] * (leaf.ndim - 1)), -leaf, leaf), z, draw.uniform(z)
+        )
+
+
+def _report(bench: _Bench, way: _Way, ends: list[Solution], tolerance: float, flops: int) -> Diagnosis:
+    floor, last = way.rounding, way.last
+    rates = rate(way.residual, last.steps, floor)
+    rest_at = settled_from(way.residual, tolerance)
+    periods = period(way.recent, floor, _LONGEST_PERIOD)
+    exponent = None if way.apart is None else growth(way.apart, floor, 0.01 * way.size)
+    descent, raised = _energy(way.energy)
+    answers = [rows.map_rows(torch.Tensor.double, end.answer) for end in (last, *ends)]
+    resting = torch.stack([_resting(end, tolerance) for end in (last, *ends)]).all(0)
+    over, across = _agreement(way)
+    return Diagnosis(
+        model=type(bench.model).__name__,
+        solver=last.origin.solver,
+        steps=bench.steps,
+        tolerance=tolerance,
+        residual=way.residual,
+        moves=way.moves,
+        energy=way.energy,
+        quality=way.quality,
+        outlook=_outlook(way, rates, periods, exponent, tolerance),
+        rate=rates,
+        move_rate=rate(way.moves, last.steps - 1, floor),
+        rest_at=rest_at,
+        descent=descent,
+        raised=raised,
+        period=periods,
+        lyapunov=exponent,
+        apart=way.apart,
+        starts=len(ends),
+        alignment=alignment([end.z for end in (last, *ends)]) if ends else None,
+        answer_alignment=alignment(answers) if ends else None,
+        depends=resting & different(answers) if ends else None,
+        changed=way.changed,
+        over_steps=over,
+        across=across,
+        flops=flops,
+    )
+
+
+def _outlook(way: _Way, rates: Tensor, periods: Tensor, exponent: Tensor | None, tolerance: float) -> Tensor:
+    """The verdict on each sample; the later ones here overrule the earlier."""
+    residual, half = way.residual, way.residual.shape[0] // 2
+    fall = rates**half  # by what the residual fell over the second half, all in all
+    swings = torch.zeros_like(way.changed)
+    if exponent is not None and way.apart is not None:
+        far = way.apart[-max(half // 2, 1) :].median(0).values > 0.01 * way.size
+        swings = (exponent > 0.01) & far & ~(fall < 0.1)
+    grows = (rates > 1) & (residual[-1] >= 0.99 * residual.amax(0)) & (residual[-1] > 1.5 * residual[half])
+    found = torch.full_like(periods, int(Outlook.UNSETTLED))
+    for which, outlook in (
+        (fall < 0.95, Outlook.DESCENDING),
+        (swings, Outlook.CHAOTIC),
+        (periods > 0, Outlook.CYCLES),
+        (_resting(way.last, tolerance), Outlook.AT_REST),
+        (grows & (residual[-1] > tolerance), Outlook.DIVERGES),
+        (residual[0] <= way.rounding, Outlook.INERT),
+        (way.last.status == Status.NONFINITE, Outlook.DIVERGES),
+    ):
+        found = torch.where(which, int(outlook), found)
+    return found
+
+
+def _resting(end: Solution, tolerance: float) -> Tensor:
+    """At rest, or as low as the solver can go; never what failed."""
+    return ((end.residual <= tolerance) | (end.status == Status.STALLED)) & (end.status != Status.NONFINITE)
+
+
+def _energy(energy: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    """How much the energy falls a step over the second half, and the share of steps that raise it beyond rounding."""
+    if energy is None:
+        return None, None
+    half = energy.shape[0] // 2
+    rounding = 8 * torch.finfo(energy.dtype).eps * torch.maximum(energy[1:].abs(), energy[:-1].abs())
+    raised = (energy[1:] - energy[:-1] > rounding).double().mean(0)
+    return (energy[half] - energy[-1]) / (energy.shape[0] - 1 - half), raised
+
+
+def _agreement(way: _Way) -> tuple[Tensor | None, float | None]:
+    """Rank correlation of energy, or residual, and quality: over the steps of each sample, and across samples at the end."""
+    if way.quality is None:
+        return None, None
+    judge = way.residual if way.energy is None else way.energy
+    return rank_correlation(judge.T, way.quality.T), rank_correlation(judge[-1], way.quality[-1]).item()
+
+
+def _differs(a: Any, b: Any) -> Tensor:
+    """Which rows of two trees differ anywhere, bool (B,)."""
+    parts = [
+        (left != right).flatten(1).any(1) if left.ndim > 1 else left != right
+        for left, right in zip(rows.leaves(a), rows.leaves(b), strict=True)
+    ]
+    return torch.stack(parts).any(0)
+
+
+def _or_one(size: Tensor) -> Tensor:
+    return torch.where(size > 0, size, 1.0)
+
+
+def _precision(z: Any) -> float:
+    return max((torch.finfo(leaf.dtype).eps for leaf in rows.leaves(z) if leaf.is_floating_point()), default=1e-7)
