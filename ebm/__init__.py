@@ -5,7 +5,7 @@ cannot share an environment with it. ``ebm.__version__`` and this sentence tell 
 """
 
 from ebm import rows
-from ebm.diagnostics import Diagnosis, Outlook, diagnose
+from ebm.diagnostics import Calibration, Diagnosis, Outlook, calibrate, diagnose
 from ebm.engine import (
     Adjoint,
     AllOf,
@@ -77,6 +77,7 @@ __all__ = [
     "AtRest",
     "Box",
     "Budget",
+    "Calibration",
     "Carry",
     "Clamped",
     "Confident",
@@ -124,6 +125,7 @@ __all__ = [
     "Update",
     "Zeros",
     "__version__",
+    "calibrate",
     "cat",
     "diagnose",
     "infer",

@@ -38,6 +38,7 @@ MAY_IMPORT = {
     "ebm.engine": (*_SAYS, "ebm.solvers", "ebm.engine"),
     "ebm.models": (*_SAYS, "ebm.solvers", "ebm.engine", "ebm.models"),
     "ebm.losses": (*_SAYS, "ebm.solvers", "ebm.engine", "ebm.models", "ebm.losses"),
+    "ebm.diagnostics": (*_SAYS, "ebm.solvers", "ebm.engine", "ebm.models", "ebm.diagnostics"),
     "ebm.testing": ("ebm",),
     "ebm": ("ebm",),
     "hebbian": ("ebm", "hebbian"),

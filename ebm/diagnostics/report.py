@@ -184,10 +184,9 @@ class Diagnosis:
         return f"{more}{faster}."
 
     def _cycles(self, which: Tensor) -> str:
-        length = int(self.period[which].mode().values)
-        return (
-            f"cycles with period {length}: more steps change nothing; damp, with `Picard(0.5)` or a smaller step size."
-        )
+        length, factor = int(self.period[which].mode().values), _median(self.rate[which])
+        fate = f"and settles only at rate {factor:.3g}" if factor < 0.999 else "and more steps change nothing"
+        return f"cycles with period {length}, {fate}: damp, with `Picard(0.5)` or a smaller step size."
 
     def _chaotic(self, which: Tensor) -> str:
         assert self.lyapunov is not None  # it is what made the outlook
@@ -212,8 +211,8 @@ class Diagnosis:
     def _dependence(self) -> str | None:
         if self.depends is None or self.depends.double().mean() < _SHARE:
             return None
-        how = "try `Restarts` and keep the lowest energy" if self.energy is not None else "choose the start with care"
-        return f"answers of {_percent(self.depends)} of samples depend on the start: {how}."
+        how = "use `Restarts` and keep the lowest energy" if self.energy is not None else "choose the start with care"
+        return f"answers of {_percent(self.depends)} of samples depend on the start: {how} (unless the start is the query, as in a memory)."
 
     def _overthought(self) -> str | None:
         if not self.overthinks or self.quality is None or self.best_step is None:
