@@ -48,6 +48,13 @@ class Calibration:
         full_flops, flops: executed, of all samples; looking at answers included.
         curve: what each candidate would have done.
         chosen: which of them was chosen.
+
+    Example:
+        >>> import torch, ebm
+        >>> memory, y = ebm.ModernHopfield(torch.eye(4), beta=8.0), torch.arange(4)
+        >>> found = ebm.calibrate(ebm.AtRest(), memory, [(torch.eye(4) + 0.2, y)], 0.0, steps=10, thresholds=[1e-6, 0.01])
+        >>> found.stop, found.quality, found.steps
+        (AtRest(atol=0.01, rtol=0.0), 1.0, 1.0)
     """
 
     stop: Stop

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,26 +11,22 @@ from ebm import rows
 from ebm.diagnostics.measures import (
     alignment,
     different,
-    distance,
     growth,
     period,
     rank_correlation,
     rate,
     settled_from,
 )
-from ebm.diagnostics.quality import Quality, accuracy, copied, scored
+from ebm.diagnostics.quality import Quality, accuracy
 from ebm.diagnostics.report import Diagnosis, Outlook
-from ebm.engine import FlopCounter, Look, Stop, infer, stream
+from ebm.diagnostics.watching import LONGEST_PERIOD, Bench, Way
+from ebm.engine import FlopCounter
 from ebm.engine.door import known_keywords
-from ebm.noise import Draw, draw_keys
 from ebm.objective import Objective
 from ebm.solution import Solution, Status
 from ebm.solvers.base import Solver
 
 __all__ = ["diagnose"]
-
-_LONGEST_PERIOD = 12
-_ROUNDING = 100.0  # in units of the machine's precision: sizes below are not trusted
 
 
 @known_keywords
@@ -94,7 +87,7 @@ def diagnose(
     _check(steps, starts, noise, tolerance)
     score = None if target is None and quality is None else quality or accuracy
     with FlopCounter() as counter:
-        bench = _Bench(model, x, steps, solver, generator)
+        bench = Bench(model, x, steps, solver, generator)
         way = bench.watch(score, target)
         ends = [bench.again(noise * way.size) for _ in range(starts)]
     return _report(bench, way, ends, tolerance, counter.flops)
@@ -111,139 +104,11 @@ def _check(steps: int, starts: int, noise: float, tolerance: float) -> None:
         raise ValueError(f"`diagnose(tolerance=...)` must be above zero; got {tolerance}. Try 1e-3.")
 
 
-@dataclass(frozen=True)
-class _Never(Stop):
-    """Keeps a model's own stop rule from ending the watch."""
-
-    def check(self, look: Look, memory: Any) -> tuple[Tensor, Any]:
-        return torch.zeros_like(look.residual, dtype=torch.bool), None
-
-
-@dataclass(frozen=True, eq=False)
-class _Way:
-    """What was seen of the main run; S + 1 rows are before the first step and after each."""
-
-    last: Solution
-    residual: Tensor
-    moves: Tensor
-    energy: Tensor | None
-    quality: Tensor | None
-    changed: Tensor
-    apart: Tensor | None
-    recent: list[Any]
-    size: Tensor  # (B,), of the latent, never zero
-
-    @property
-    def rounding(self) -> Tensor:
-        return _ROUNDING * _precision(self.last.z) * self.size
-
-
-class _Bench:
-    """Settles one batch, again and again."""
-
-    def __init__(
-        self, model: Objective, x: Any, steps: int, solver: Solver | None, generator: torch.Generator | None
-    ) -> None:
-        self.model, self.x, self.steps, self.solver = model, x, steps, solver
-        self.discrete = "conditional" in model.provides
-        self._given = generator
-        self._noise = generator if generator is not None else torch.Generator().manual_seed(0)
-
-    def watch(self, score: Quality | None, target: Any) -> _Way:
-        """The main run, and a twin that starts a little off."""
-        same = copied(self._given)
-        main = self._held(self._stream(None, self._given))
-        item = next(main)
-        begin, answer = item.z, item.answer
-        small = _precision(begin) ** 0.5 * _or_one(rows.rms(begin))
-        twin = None if self.discrete else self._held(self._stream(self._beside(begin, small), same))
-        residual, moves, energy, qualities, apart = [], [], [], [], []
-        recent: deque[Any] = deque(maxlen=2 * _LONGEST_PERIOD)
-        changed = torch.zeros(len(item), dtype=torch.bool, device=item.status.device)
-        while item is not None:
-            residual.append(item.residual)
-            if recent:
-                moves.append(distance(item.z, recent[-1]))
-            if item.energy is not None:
-                energy.append(item.energy)
-            if score is not None:
-                qualities.append(scored(score, item.answer, target, len(item)))
-            if twin is not None:
-                apart.append(distance(item.z, next(twin).z))
-            changed |= _differs(item.answer, answer)
-            recent.append(item.z)
-            last, item = item, next(main, None)
-        sizes = torch.maximum(rows.rms(begin), rows.rms(last.z)).nan_to_num(0.0, 0.0, 0.0)
-        stacks = (torch.stack(part) if part else None for part in (energy, qualities, apart))
-        energies, quality, distances = stacks
-        return _Way(
-            last,
-            torch.stack(residual),
-            torch.stack(moves),
-            energies,
-            quality,
-            changed,
-            distances,
-            list(recent),
-            _or_one(sizes),
-        )
-
-    def again(self, scale: Tensor) -> Solution:
-        """The same batch from another start: new noise keys, and noise about where the model then starts."""
-        begin = infer(
-            self.model, self.x, steps=0, solver=self.solver, stop=_Never(), keep="last", generator=self._noise
-        ).z
-        start = self._beside(begin, scale)
-        return infer(
-            self.model,
-            self.x,
-            steps=self.steps,
-            solver=self.solver,
-            stop=_Never(),
-            keep="last",
-            start=start,
-            generator=self._noise,
-        )
-
-    def _stream(self, start: Any, generator: torch.Generator | None) -> Iterator[Solution]:
-        return stream(
-            self.model,
-            self.x,
-            steps=self.steps,
-            solver=self.solver,
-            stop=_Never(),
-            keep="last",
-            start=start,
-            generator=generator,
-        )
-
-    def _held(self, items: Iterator[Solution]) -> Iterator[Solution]:
-        """Always S + 1 items: the last one again where every sample ended early."""
-        count, item = 0, None
-        for item in items:
-            count += 1
-            yield item
-        while item is not None and count <= self.steps:
-            count += 1
-            yield item
-
-    def _beside(self, z: Any, scale: Tensor) -> Any:
-        """A latent near ``z``, at a distance of about ``scale`` (B,)."""
-        keys = draw_keys(rows.count(z), rows.first_leaf(z).device, self._noise)
-        draw = Draw(keys, torch.zeros_like(keys))
-        if not self.discrete:
-            return rows.add(z, draw.normal(z), scale)
-        chance = 0.5 * (scale / _or_one(rows.rms(z))).clamp(max=1)
-        return rows.map_rows(
-            lambda leaf, u: torch.where(u < chance.view(-1, *[1] * (leaf.ndim - 1)), -leaf, leaf), z, draw.uniform(z)
-        )
-
-
-def _report(bench: _Bench, way: _Way, ends: list[Solution], tolerance: float, flops: int) -> Diagnosis:
+def _report(bench: Bench, way: Way, ends: list[Solution], tolerance: float, flops: int) -> Diagnosis:
     floor, last = way.rounding, way.last
     rates = rate(way.residual, last.steps, floor)
     rest_at = settled_from(way.residual, tolerance)
-    periods = period(way.recent, floor, _LONGEST_PERIOD)
+    periods = period(way.recent, floor, LONGEST_PERIOD)
     exponent = None if way.apart is None else growth(way.apart, floor, 0.01 * way.size)
     descent, raised = _energy(way.energy)
     answers = [rows.map_rows(torch.Tensor.double, end.answer) for end in (last, *ends)]
@@ -258,7 +123,7 @@ def _report(bench: _Bench, way: _Way, ends: list[Solution], tolerance: float, fl
         moves=way.moves,
         energy=way.energy,
         quality=way.quality,
-        outlook=_outlook(way, rates, periods, exponent, tolerance),
+        outlook=_outlook(way, rates, periods, exponent, tolerance, bench.noisy),
         rate=rates,
         move_rate=rate(way.moves, last.steps - 1, floor),
         rest_at=rest_at,
@@ -278,7 +143,9 @@ def _report(bench: _Bench, way: _Way, ends: list[Solution], tolerance: float, fl
     )
 
 
-def _outlook(way: _Way, rates: Tensor, periods: Tensor, exponent: Tensor | None, tolerance: float) -> Tensor:
+def _outlook(
+    way: Way, rates: Tensor, periods: Tensor, exponent: Tensor | None, tolerance: float, noisy: bool
+) -> Tensor:
     """The verdict on each sample; the later ones here overrule the earlier."""
     residual, half = way.residual, way.residual.shape[0] // 2
     fall = rates**half  # by what the residual fell over the second half, all in all
@@ -289,7 +156,7 @@ def _outlook(way: _Way, rates: Tensor, periods: Tensor, exponent: Tensor | None,
     grows = (rates > 1) & (residual[-1] >= 0.99 * residual.amax(0)) & (residual[-1] > 1.5 * residual[half])
     found = torch.full_like(periods, int(Outlook.UNSETTLED))
     for which, outlook in (
-        (fall < 0.95, Outlook.DESCENDING),
+        ((fall < 0.95) & (not noisy), Outlook.DESCENDING),  # a slope of noise is no rate
         (swings, Outlook.CHAOTIC),
         (periods > 0, Outlook.CYCLES),
         (_resting(way.last, tolerance), Outlook.AT_REST),
@@ -316,26 +183,9 @@ def _energy(energy: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
     return (energy[half] - energy[-1]) / (energy.shape[0] - 1 - half), raised
 
 
-def _agreement(way: _Way) -> tuple[Tensor | None, float | None]:
+def _agreement(way: Way) -> tuple[Tensor | None, float | None]:
     """Rank correlation of energy, or residual, and quality: over the steps of each sample, and across samples at the end."""
     if way.quality is None:
         return None, None
     judge = way.residual if way.energy is None else way.energy
     return rank_correlation(judge.T, way.quality.T), rank_correlation(judge[-1], way.quality[-1]).item()
-
-
-def _differs(a: Any, b: Any) -> Tensor:
-    """Which rows of two trees differ anywhere, bool (B,)."""
-    parts = [
-        (left != right).flatten(1).any(1) if left.ndim > 1 else left != right
-        for left, right in zip(rows.leaves(a), rows.leaves(b), strict=True)
-    ]
-    return torch.stack(parts).any(0)
-
-
-def _or_one(size: Tensor) -> Tensor:
-    return torch.where(size > 0, size, 1.0)
-
-
-def _precision(z: Any) -> float:
-    return max((torch.finfo(leaf.dtype).eps for leaf in rows.leaves(z) if leaf.is_floating_point()), default=1e-7)

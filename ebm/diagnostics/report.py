@@ -65,6 +65,12 @@ class Diagnosis:
             NaN where one of them is constant. None without quality.
         across: the same across samples after the last step; None without quality.
         flops: executed by the whole diagnosis.
+
+    Example:
+        >>> import torch, ebm
+        >>> report = ebm.diagnose(ebm.ModernHopfield(torch.eye(4)), torch.eye(4) + 0.2, steps=8)
+        >>> report.main.name, report.steps_to(0.5)
+        ('AT_REST', tensor([0., 0., 0., 0.], dtype=torch.float64))
     """
 
     model: str

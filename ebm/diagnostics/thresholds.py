@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from ebm import rows
 from ebm.diagnostics.calibration import Calibration, Curve, upper_bound
-from ebm.diagnostics.quality import Quality, accuracy, copied, scored
-from ebm.engine import Look, Stop, infer, stream
+from ebm.diagnostics.leaving import Full, Trial, given_candidates, own_candidates
+from ebm.diagnostics.quality import Quality, accuracy, copied
+from ebm.engine import Stop
 from ebm.engine.door import known_keywords
 from ebm.objective import Objective
 from ebm.solvers.base import Solver
 
 __all__ = ["calibrate"]
-
-_PER_DECADE = 16
 
 
 @known_keywords
@@ -94,20 +91,18 @@ def calibrate(
     _check(stop, max_drop, steps, confidence)
     batches = _batches(loader)
     again = copied(generator)
-    record = _Record()
-    for x, y in batches:
-        record.add(_settle(stop, model, x, y, steps, solver, quality, keep, generator))
-    full = record.done()
+    trial = Trial(stop, model, steps, solver, quality, keep)
+    full = trial.full(batches, generator)
     if confidence is not None and not (full.quality.min() >= 0 and full.quality.max() <= 1):
         raise ValueError(
             f"With `confidence=` the quality must lie in [0, 1]; got {full.quality.min():.4g} to {full.quality.max():.4g}. "
             "Rescale it, or leave `confidence=` out."
         )
-    candidates = _candidates(stop, full.level) if thresholds is None else _ordered(stop, thresholds)
+    candidates = own_candidates(stop, full.level) if thresholds is None else given_candidates(stop, thresholds)
     curve = _curve(stop, full, candidates, confidence)
     index = _loosest(curve, max_drop, confidence, full.quality.shape[1])
     rule = stop.with_threshold(candidates[index])
-    got, taken, flops = _run(rule, model, batches, steps, solver, quality, keep, again)
+    got, taken, flops = trial.stopped(rule, batches, again)
     losses = full.quality[-1] - got
     return Calibration(
         stop=rule,
@@ -164,113 +159,7 @@ def _batches(loader: Iterable[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
     return batches
 
 
-@dataclass(frozen=True)
-class _Watching(Stop):
-    """Never stops, and remembers what threshold the other rule's check would have met.
-
-    It does not say that it reads answers, so that the full run is charged as if no rule looked on.
-    """
-
-    rule: Stop
-
-    @property
-    def needs(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.rule.needs
-
-    def init(self, look: Look) -> Tensor:
-        return self.rule.strictest(look)
-
-    def check(self, look: Look, memory: Tensor) -> tuple[Tensor, Tensor]:
-        level = self.rule.strictest(look)
-        return torch.zeros_like(level, dtype=torch.bool), level
-
-
-@dataclass(frozen=True, eq=False)
-class _Full:
-    """A full run: level, quality and steps so far, each (S + 1, B); FLOPs executed."""
-
-    level: Tensor
-    quality: Tensor
-    steps: Tensor
-    flops: int
-
-
-def _settle(
-    stop: Stop, model: Any, x: Any, y: Any, steps: int, solver: Any, quality: Quality, keep: Any, generator: Any
-) -> _Full:
-    """One batch for all its steps."""
-    worst = -math.inf if stop.larger_is_stricter else math.inf
-    levels, qualities, taken, flops = [], [], [], 0
-    for item in stream(model, x, steps=steps, solver=solver, stop=_Watching(stop), keep=keep, generator=generator):
-        level = item.carry.rest
-        over = (item.steps < len(levels)) | level.isnan()  # an ended sample's last level is not met again
-        levels.append(level.detach().masked_fill(over, worst))
-        qualities.append(scored(quality, item.answer, y, len(item)))
-        taken.append(item.steps)
-        flops = item.flops
-    missing = steps + 1 - len(levels)  # every sample ended early
-    levels += [torch.full_like(levels[-1], worst)] * missing
-    qualities += qualities[-1:] * missing
-    taken += taken[-1:] * missing
-    return _Full(_lasting(torch.stack(levels), stop), torch.stack(qualities), torch.stack(taken), flops)
-
-
-def _lasting(level: Tensor, stop: Stop) -> Tensor:
-    """The best threshold met so far, over the last ``in_a_row`` checks each: what a threshold must be compared with."""
-    times, sign = stop.in_a_row, -1.0 if stop.larger_is_stricter else 1.0
-    level = level * sign
-    padding = level.new_full((times - 1, level.shape[1]), math.inf)
-    held = torch.cat([padding, level]).unfold(0, times, 1).amax(-1)
-    return held.cummin(0).values * sign
-
-
-class _Record:
-    """The full runs of all batches."""
-
-    def __init__(self) -> None:
-        self._parts: list[_Full] = []
-
-    def add(self, part: _Full) -> None:
-        """One batch more."""
-        self._parts.append(part)
-
-    def done(self) -> _Full:
-        """All batches as one."""
-        level, quality, steps = (
-            torch.cat([getattr(part, name).cpu() for part in self._parts], 1) for name in ("level", "quality", "steps")
-        )
-        return _Full(level, quality, steps, sum(part.flops for part in self._parts))
-
-
-def _candidates(stop: Stop, level: Tensor) -> list[float]:
-    """Candidates fixed beforehand, strictest first; of those looser than all that was seen, the first alone."""
-    seen = level[level.isfinite()].double()
-    if stop.larger_is_stricter:
-        near = [1 - 10 ** (k / _PER_DECADE) for k in range(-6 * _PER_DECADE, 0)]
-        small = [10 ** (-k / _PER_DECADE) for k in range(_PER_DECADE, 4 * _PER_DECADE + 1)]
-        grid = [1.0, *(float(f"{value:.8g}") for value in near + small)]
-        loosest = seen.min().item() if len(seen) else 1.0
-        beyond = [value for value in grid if value <= loosest]
-    else:
-        grid = [0.0, *(float(f"{10 ** (k / _PER_DECADE):.3g}") for k in range(-12 * _PER_DECADE, 6 * _PER_DECADE + 1))]
-        loosest = seen.max().item() if len(seen) else 0.0
-        beyond = [value for value in grid if value >= loosest]
-    return grid[: len(grid) - max(len(beyond) - 1, 0)]
-
-
-def _ordered(stop: Stop, thresholds: Sequence[float]) -> list[float]:
-    """Candidates given, strictest first, each one that the rule takes."""
-    values = sorted({float(value) for value in thresholds}, reverse=stop.larger_is_stricter)
-    if not values or not all(math.isfinite(value) for value in values):
-        raise ValueError(
-            f"`calibrate(thresholds=...)` wants finite numbers; got {list(thresholds)}. Leave it out for the default."
-        )
-    for value in values:
-        stop.with_threshold(value)
-    return values
-
-
-def _curve(stop: Stop, full: _Full, candidates: list[float], confidence: float | None) -> Curve:
+def _curve(stop: Stop, full: Full, candidates: list[float], confidence: float | None) -> Curve:
     """What each candidate would have done."""
     last = full.level.shape[0] - 1
     qualities, steps, drops, bounds = [], [], [], []
@@ -309,16 +198,3 @@ def _loosest(curve: Curve, max_drop: float, confidence: float | None, samples: i
         f"{samples} samples cannot show at confidence {confidence:g} that at most {max_drop:g} of quality is lost; the strictest "
         f"candidate is bounded by {curve.bound[0].item():.4g}. Pass more samples, allow a larger `max_drop`, or leave `confidence=` out."
     )
-
-
-def _run(
-    rule: Stop, model: Any, batches: list[Any], steps: int, solver: Any, quality: Quality, keep: Any, generator: Any
-) -> tuple[Tensor, float, int]:
-    """The chosen rule for real: quality (B,), mean steps, and FLOPs executed."""
-    found, taken, flops = [], [], 0
-    for x, y in batches:
-        end = infer(model, x, steps=steps, solver=solver, stop=rule, keep=keep, compact=True, generator=generator)
-        found.append(scored(quality, end.answer, y, len(end)).cpu())
-        taken.append(end.steps.cpu())
-        flops += end.flops
-    return torch.cat(found), torch.cat(taken).double().mean().item(), flops

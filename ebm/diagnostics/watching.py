@@ -1,0 +1,172 @@
+"""The runs of a diagnosis: the batch as it goes, a twin that starts a little off, and other starts."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ebm import rows
+from ebm.diagnostics.measures import distance
+from ebm.diagnostics.quality import Quality, copied, scored
+from ebm.engine import Look, Stop, infer, stream
+from ebm.noise import Draw, draw_keys
+from ebm.objective import Objective
+from ebm.solution import Solution
+from ebm.solvers.base import Solver
+
+__all__ = ["LONGEST_PERIOD", "Bench", "Never", "Way"]
+
+LONGEST_PERIOD = 12
+_ROUNDING = 100.0  # in units of the machine's precision: sizes below are not trusted
+
+
+@dataclass(frozen=True)
+class Never(Stop):
+    """Keeps a model's own stop rule from ending the watch."""
+
+    def check(self, look: Look, memory: Any) -> tuple[Tensor, Any]:
+        return torch.zeros_like(look.residual, dtype=torch.bool), None
+
+
+@dataclass(frozen=True, eq=False)
+class Way:
+    """What was seen of the main run; S + 1 rows are before the first step and after each."""
+
+    last: Solution
+    residual: Tensor
+    moves: Tensor
+    energy: Tensor | None
+    quality: Tensor | None
+    changed: Tensor
+    apart: Tensor | None
+    recent: list[Any]
+    size: Tensor  # (B,), of the latent, never zero
+
+    @property
+    def rounding(self) -> Tensor:
+        return _ROUNDING * _precision(self.last.z) * self.size
+
+
+class Bench:
+    """Settles one batch, again and again."""
+
+    def __init__(
+        self, model: Objective, x: Any, steps: int, solver: Solver | None, generator: torch.Generator | None
+    ) -> None:
+        self.model, self.x, self.steps, self.solver = model, x, steps, solver
+        self.discrete = "conditional" in model.provides
+        mover = solver or model.default_solver()
+        self.noisy = mover is not None and mover.noisy
+        self._given = generator
+        self._noise = generator if generator is not None else torch.Generator().manual_seed(0)
+
+    def watch(self, score: Quality | None, target: Any) -> Way:
+        """The main run, and a twin that starts a little off."""
+        same = copied(self._given)
+        main = self._held(self._stream(None, self._given))
+        item = next(main)
+        begin, answer = item.z, item.answer
+        small = _precision(begin) ** 0.5 * _or_one(rows.rms(begin))
+        twin = None if self.discrete else self._held(self._stream(self._beside(begin, small), same))
+        residual, moves, energy, qualities, apart = [], [], [], [], []
+        recent: deque[Any] = deque(maxlen=2 * LONGEST_PERIOD)
+        changed = torch.zeros(len(item), dtype=torch.bool, device=item.status.device)
+        while item is not None:
+            residual.append(item.residual)
+            if recent:
+                moves.append(distance(item.z, recent[-1]))
+            if item.energy is not None:
+                energy.append(item.energy)
+            if score is not None:
+                qualities.append(scored(score, item.answer, target, len(item)))
+            if twin is not None:
+                apart.append(distance(item.z, next(twin).z))
+            changed |= _differs(item.answer, answer)
+            recent.append(item.z)
+            last, item = item, next(main, None)
+        sizes = torch.maximum(rows.rms(begin), rows.rms(last.z)).nan_to_num(0.0, 0.0, 0.0)
+        stacks = (torch.stack(part) if part else None for part in (energy, qualities, apart))
+        energies, quality, distances = stacks
+        return Way(
+            last,
+            torch.stack(residual),
+            torch.stack(moves),
+            energies,
+            quality,
+            changed,
+            distances,
+            list(recent),
+            _or_one(sizes),
+        )
+
+    def again(self, scale: Tensor) -> Solution:
+        """The same batch from another start: new noise keys, and noise about where the model then starts."""
+        begin = infer(
+            self.model, self.x, steps=0, solver=self.solver, stop=Never(), keep="last", generator=self._noise
+        ).z
+        start = self._beside(begin, scale)
+        return infer(
+            self.model,
+            self.x,
+            steps=self.steps,
+            solver=self.solver,
+            stop=Never(),
+            keep="last",
+            start=start,
+            generator=self._noise,
+        )
+
+    def _stream(self, start: Any, generator: torch.Generator | None) -> Iterator[Solution]:
+        return stream(
+            self.model,
+            self.x,
+            steps=self.steps,
+            solver=self.solver,
+            stop=Never(),
+            keep="last",
+            start=start,
+            generator=generator,
+        )
+
+    def _held(self, items: Iterator[Solution]) -> Iterator[Solution]:
+        """Always S + 1 items: the last one again where every sample ended early."""
+        count, item = 0, None
+        for item in items:
+            count += 1
+            yield item
+        while item is not None and count <= self.steps:
+            count += 1
+            yield item
+
+    def _beside(self, z: Any, scale: Tensor) -> Any:
+        """A latent near ``z``, at a distance of about ``scale`` (B,)."""
+        keys = draw_keys(rows.count(z), rows.first_leaf(z).device, self._noise)
+        draw = Draw(keys, torch.zeros_like(keys))
+        if not self.discrete:
+            return rows.add(z, draw.normal(z), scale)
+        chance = 0.5 * (scale / _or_one(rows.rms(z))).clamp(max=1)
+        return rows.map_rows(
+            lambda leaf, u: torch.where(u < chance.view(-1, *[1] * (leaf.ndim - 1)), -leaf, leaf), z, draw.uniform(z)
+        )
+
+
+def _differs(a: Any, b: Any) -> Tensor:
+    """Which rows of two trees differ anywhere, bool (B,)."""
+    parts = [
+        (left != right).flatten(1).any(1) if left.ndim > 1 else left != right
+        for left, right in zip(rows.leaves(a), rows.leaves(b), strict=True)
+    ]
+    return torch.stack(parts).any(0)
+
+
+def _or_one(size: Tensor) -> Tensor:
+    return torch.where(size > 0, size, 1.0)
+
+
+def _precision(z: Any) -> float:
+    return max((torch.finfo(leaf.dtype).eps for leaf in rows.leaves(z) if leaf.is_floating_point()), default=1e-7)
