@@ -20,7 +20,6 @@ from ebm.diagnostics.measures import (
 from ebm.diagnostics.quality import Quality, accuracy
 from ebm.diagnostics.report import Diagnosis, Outlook
 from ebm.diagnostics.watching import LONGEST_PERIOD, Bench, Way
-from ebm.engine import FlopCounter
 from ebm.engine.door import known_keywords
 from ebm.objective import Objective
 from ebm.solution import Solution, Status
@@ -86,11 +85,10 @@ def diagnose(
     """
     _check(steps, starts, noise, tolerance)
     score = None if target is None and quality is None else quality or accuracy
-    with FlopCounter() as counter:
-        bench = Bench(model, x, steps, solver, generator)
-        way = bench.watch(score, target)
-        ends = [bench.again(noise * way.size) for _ in range(starts)]
-    return _report(bench, way, ends, tolerance, counter.flops)
+    bench = Bench(model, x, steps, solver, generator)
+    way = bench.watch(score, target)
+    ends = [bench.again(noise * way.size) for _ in range(starts)]
+    return _report(bench, way, ends, tolerance)
 
 
 def _check(steps: int, starts: int, noise: float, tolerance: float) -> None:
@@ -104,7 +102,7 @@ def _check(steps: int, starts: int, noise: float, tolerance: float) -> None:
         raise ValueError(f"`diagnose(tolerance=...)` must be above zero; got {tolerance}. Try 1e-3.")
 
 
-def _report(bench: Bench, way: Way, ends: list[Solution], tolerance: float, flops: int) -> Diagnosis:
+def _report(bench: Bench, way: Way, ends: list[Solution], tolerance: float) -> Diagnosis:
     floor, last = way.rounding, way.last
     rates = rate(way.residual, last.steps, floor)
     rest_at = settled_from(way.residual, tolerance)
@@ -139,7 +137,7 @@ def _report(bench: Bench, way: Way, ends: list[Solution], tolerance: float, flop
         changed=way.changed,
         over_steps=over,
         across=across,
-        flops=flops,
+        flops=bench.flops,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from ebm import rows
 from ebm.diagnostics.measures import distance
 from ebm.diagnostics.quality import Quality, copied, scored
-from ebm.engine import Look, Stop, infer, stream
+from ebm.engine import FlopCounter, Look, Stop, infer, stream
 from ebm.noise import Draw, draw_keys
 from ebm.objective import Objective
 from ebm.solution import Solution
@@ -53,12 +54,19 @@ class Way:
 
 
 class Bench:
-    """Settles one batch, again and again."""
+    """Settles one batch, again and again.
+
+    Attributes:
+        discrete: whether latents are signs, so that no start is near another.
+        noisy: whether the solver draws noise.
+        flops: executed so far.
+    """
 
     def __init__(
         self, model: Objective, x: Any, steps: int, solver: Solver | None, generator: torch.Generator | None
     ) -> None:
         self.model, self.x, self.steps, self.solver = model, x, steps, solver
+        self.flops = 0
         self.discrete = "conditional" in model.provides
         mover = solver or model.default_solver()
         self.noisy = mover is not None and mover.noisy
@@ -68,11 +76,11 @@ class Bench:
     def watch(self, score: Quality | None, target: Any) -> Way:
         """The main run, and a twin that starts a little off."""
         same = copied(self._given)
-        main = self._held(self._stream(None, self._given))
+        main = self._items(None, self._given)
         item = next(main)
         begin, answer = item.z, item.answer
         small = _precision(begin) ** 0.5 * _or_one(rows.rms(begin))
-        twin = None if self.discrete else self._held(self._stream(self._beside(begin, small), same))
+        twin = None if self.discrete else self._items(self._beside(begin, small), same)
         residual, moves, energy, qualities, apart = [], [], [], [], []
         recent: deque[Any] = deque(maxlen=2 * LONGEST_PERIOD)
         changed = torch.zeros(len(item), dtype=torch.bool, device=item.status.device)
@@ -106,14 +114,16 @@ class Bench:
 
     def again(self, scale: Tensor) -> Solution:
         """The same batch from another start: new noise keys, and noise about where the model then starts."""
-        begin = infer(
-            self.model, self.x, steps=0, solver=self.solver, stop=Never(), keep="last", generator=self._noise
-        ).z
-        start = self._beside(begin, scale)
+        begin = self._settled(0, None)
+        end = self._settled(self.steps, self._beside(begin.z, scale))
+        self.flops += begin.flops + end.flops
+        return end
+
+    def _settled(self, steps: int, start: Any) -> Solution:
         return infer(
             self.model,
             self.x,
-            steps=self.steps,
+            steps=steps,
             solver=self.solver,
             stop=Never(),
             keep="last",
@@ -121,8 +131,9 @@ class Bench:
             generator=self._noise,
         )
 
-    def _stream(self, start: Any, generator: torch.Generator | None) -> Iterator[Solution]:
-        return stream(
+    def _items(self, start: Any, generator: torch.Generator | None) -> Iterator[Solution]:
+        """A stream of always S + 1 items: the last one again where every sample ended early."""
+        items = stream(
             self.model,
             self.x,
             steps=self.steps,
@@ -132,15 +143,20 @@ class Bench:
             start=start,
             generator=generator,
         )
-
-    def _held(self, items: Iterator[Solution]) -> Iterator[Solution]:
-        """Always S + 1 items: the last one again where every sample ended early."""
-        count, item = 0, None
-        for item in items:
-            count += 1
+        item = next(items)
+        self.flops += item.flops
+        yield item
+        with FlopCounter() as counter:
+            second = next(items, None)
+        looks = (
+            0 if second is None else counter.flops - (second.flops - item.flops)
+        )  # its read-out, which no item counts
+        taken = 0
+        for taken, following in enumerate(chain([] if second is None else [second], items), 1):
+            self.flops += following.flops - item.flops + looks
+            item = following
             yield item
-        while item is not None and count <= self.steps:
-            count += 1
+        for _ in range(taken, self.steps):
             yield item
 
     def _beside(self, z: Any, scale: Tensor) -> Any:

@@ -373,11 +373,13 @@ def test_the_twin_meets_the_same_noise():
 
 def test_its_work_is_counted():
     model, x = ClosedQuadratic(), numbers(5, 3)
-    call = ebm.infer(model, x, steps=10, keep="last", solver=ebm.Descent(0.3)).flops
+    call = ebm.infer(model, x, steps=10, keep="last", solver=ebm.Descent(0.3))
+    alone = ebm.infer(model, x, steps=0, keep="last", solver=ebm.Descent(0.3))
     flops = [ebm.diagnose(model, x, steps=10, starts=k, solver=ebm.Descent(0.3)).flops for k in (0, 1, 2)]
-    assert flops[0] > 2 * call
-    assert flops[2] - flops[1] == flops[1] - flops[0] >= call
-    assert flops[0] < 4 * call
+    assert flops[2] - flops[1] == flops[1] - flops[0] == alone.flops + call.flops
+    readouts = 10 * 5 * 2 * 3 * 4  # one an item after the first, of a matrix of 3 by 4
+    assert flops[0] == pytest.approx(2 * (call.flops + readouts), rel=0.1)  # and the engine's own dot products
+    assert flops[0] >= 2 * (call.flops + readouts)
 
 
 def test_the_text_says_what_was_found():
