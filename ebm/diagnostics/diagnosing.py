@@ -16,9 +16,10 @@ from ebm.diagnostics.measures import (
     rank_correlation,
     rate,
     settled_from,
+    way_left,
 )
 from ebm.diagnostics.quality import Quality, accuracy
-from ebm.diagnostics.report import Diagnosis, Outlook
+from ebm.diagnostics.report import NEAR, Diagnosis, Outlook
 from ebm.diagnostics.watching import LONGEST_PERIOD, Bench, Way
 from ebm.engine.door import known_keywords
 from ebm.objective import Objective
@@ -104,13 +105,15 @@ def _check(steps: int, starts: int, noise: float, tolerance: float) -> None:
 
 def _report(bench: Bench, way: Way, ends: list[Solution], tolerance: float) -> Diagnosis:
     floor, last = way.rounding, way.last
-    rates = rate(way.residual, last.steps, floor)
+    rates, move_rates = rate(way.residual, last.steps, floor), rate(way.moves, last.steps - 1, floor)
+    remaining = way_left(way.moves[-1], move_rates, bench.steps) / way.size
     rest_at = settled_from(way.residual, tolerance)
     periods = period(way.recent, floor, LONGEST_PERIOD)
     exponent = None if way.apart is None else growth(way.apart, floor, 0.01 * way.size)
     descent, raised = _energy(way.energy)
+    rests = _resting(last, tolerance) & ((remaining <= NEAR) | (periods > 0))
     answers = [rows.map_rows(torch.Tensor.double, end.answer) for end in (last, *ends)]
-    resting = torch.stack([_resting(end, tolerance) for end in (last, *ends)]).all(0)
+    resting = torch.stack([rests, *(_resting(end, tolerance) for end in ends)]).all(0)
     over, across = _agreement(way)
     return Diagnosis(
         model=type(bench.model).__name__,
@@ -121,9 +124,10 @@ def _report(bench: Bench, way: Way, ends: list[Solution], tolerance: float) -> D
         moves=way.moves,
         energy=way.energy,
         quality=way.quality,
-        outlook=_outlook(way, rates, periods, exponent, tolerance, bench.noisy),
+        outlook=_outlook(way, rates, periods, exponent, rests, bench.noisy),
         rate=rates,
-        move_rate=rate(way.moves, last.steps - 1, floor),
+        move_rate=move_rates,
+        remaining=remaining,
         rest_at=rest_at,
         descent=descent,
         raised=raised,
@@ -141,9 +145,7 @@ def _report(bench: Bench, way: Way, ends: list[Solution], tolerance: float) -> D
     )
 
 
-def _outlook(
-    way: Way, rates: Tensor, periods: Tensor, exponent: Tensor | None, tolerance: float, noisy: bool
-) -> Tensor:
+def _outlook(way: Way, rates: Tensor, periods: Tensor, exponent: Tensor | None, rests: Tensor, noisy: bool) -> Tensor:
     """The verdict on each sample; the later ones here overrule the earlier."""
     residual, half = way.residual, way.residual.shape[0] // 2
     fall = rates**half  # by what the residual fell over the second half, all in all
@@ -157,8 +159,8 @@ def _outlook(
         ((fall < 0.95) & (not noisy), Outlook.DESCENDING),  # a slope of noise is no rate
         (swings, Outlook.CHAOTIC),
         (periods > 0, Outlook.CYCLES),
-        (_resting(way.last, tolerance), Outlook.AT_REST),
-        (grows & (residual[-1] > tolerance), Outlook.DIVERGES),
+        (rests, Outlook.AT_REST),
+        (grows & ~rests, Outlook.DIVERGES),
         (residual[0] <= way.rounding, Outlook.INERT),
         (way.last.status == Status.NONFINITE, Outlook.DIVERGES),
     ):

@@ -124,9 +124,9 @@ def own_candidates(stop: Stop, level: Tensor) -> list[float]:
     """Candidates fixed beforehand, strictest first; of those looser than all that was seen, the first alone."""
     seen = level[level.isfinite()].double()
     if stop.larger_is_stricter:
-        near = [1 - 10 ** (k / _PER_DECADE) for k in range(-6 * _PER_DECADE, 0)]
-        small = [10 ** (-k / _PER_DECADE) for k in range(_PER_DECADE, 4 * _PER_DECADE + 1)]
-        grid = [1.0, *(float(f"{value:.8g}") for value in near + small)]
+        near = [round(1 - float(f"{10 ** (k / _PER_DECADE):.3g}"), 9) for k in range(-6 * _PER_DECADE, 0)]
+        small = [float(f"{10 ** (-k / _PER_DECADE):.3g}") for k in range(_PER_DECADE, 4 * _PER_DECADE + 1)]
+        grid = [1.0, *near, *small]
         loosest = seen.min().item() if len(seen) else 1.0
         beyond = [value for value in grid if value <= loosest]
     else:

@@ -10,7 +10,17 @@ from torch import Tensor
 
 from ebm import rows
 
-__all__ = ["alignment", "different", "distance", "growth", "period", "rank_correlation", "rate", "settled_from"]
+__all__ = [
+    "alignment",
+    "different",
+    "distance",
+    "growth",
+    "period",
+    "rank_correlation",
+    "rate",
+    "settled_from",
+    "way_left",
+]
 
 _LONGEST_TAIL = 64  # pairs of steps grow with its square
 _APART = 0.1  # answers further apart than this share of their size are different answers
@@ -47,6 +57,13 @@ def settled_from(residual: Tensor, tolerance: float) -> Tensor:
     """The step from which on the residual stays within ``tolerance``, int64 (B,); the number of steps plus 1 if it never does."""
     beyond = residual > tolerance
     return beyond.shape[0] - _first(beyond.flip(0))
+
+
+def way_left(move: Tensor, factor: Tensor, steps: int) -> Tensor:
+    r"""How far so many further steps would go, (B,): :math:`m \sum_{k=1}^{S} \rho^k`, with a rate above one, or unknown, taken for one."""
+    factor = factor.nan_to_num(1.0).clamp(max=1)
+    powers = factor[None] ** torch.arange(1, steps + 1, device=factor.device)[:, None]
+    return move * powers.sum(0)
 
 
 def period(recent: list[Any], floor: Tensor, longest: int) -> Tensor:

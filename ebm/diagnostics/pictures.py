@@ -26,8 +26,9 @@ def draw_diagnosis(report: Diagnosis, target: Any) -> Any:
     if report.energy is None:
         _ways(energy, report.moves, "change of the latent a step (RMS)", log=True, first=1)
     else:
-        _ways(energy, report.energy - report.energy.amin(0), "energy above the lowest seen")
-        energy.set_yscale("symlog", linthresh=_small(report.energy - report.energy.amin(0)))
+        above = report.energy - report.energy.amin(0)
+        _ways(energy, above, "energy above the lowest seen")
+        energy.set_yscale("symlog", linthresh=max(_small(above), 1e-5 * above.nan_to_num(0.0, 0.0).max().item()))
     _near(near, report)
     _end(last, report)
     return done()
@@ -38,16 +39,15 @@ def draw_calibration(found: Calibration, target: Any) -> Any:
     axes, done = _canvas(target, 1, 2, (9.0, 3.4))
     left, right = axes
     curve = found.curve
-    threshold, name = curve.threshold, found.stop.threshold_name
-    left.plot(threshold, curve.quality, color=_MANY, lw=2)
-    if found.stop.larger_is_stricter:
-        left.set_xlabel(f"{name} (stricter to the right)")
-    else:
-        left.set_xscale("log")
+    name = found.stop.threshold_name
+    from_one = found.stop.larger_is_stricter and bool((curve.threshold <= 1).all())
+    place = (lambda value: 1 - value) if from_one else (lambda value: value)
+    left.plot(place(curve.threshold), curve.quality, color=_MANY, lw=2)
+    left.axvline(place(found.threshold), color=_MARK, lw=1, ls=":", label=f"chosen: {found.threshold:.4g}")
+    left.set_xlabel(f"{'1 - ' if from_one else ''}{name} (stricter to the right)")
+    if from_one or not found.stop.larger_is_stricter:
+        left.set_xscale("symlog", linthresh=_small(place(curve.threshold)))
         left.invert_xaxis()
-        left.set_xlabel(f"{name} (stricter to the right)")
-    if found.threshold > 0 or found.stop.larger_is_stricter:
-        left.axvline(found.threshold, color=_MARK, lw=1, ls=":", label=f"chosen: {found.threshold:.4g}")
     right.plot(curve.steps, curve.quality, color=_MANY, lw=2)
     right.plot([found.steps], [found.quality], "o", color=_MARK, label=f"chosen: {found.steps:.3g} steps")
     right.set_xlabel("mean steps a sample")

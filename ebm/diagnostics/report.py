@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Diagnosis", "Outlook"]
+__all__ = ["NEAR", "Diagnosis", "Outlook"]
 
+NEAR = 0.01  # a latent that would still go further than this share of its size does not rest
 _SHARE = 0.1  # what concerns fewer samples than this is counted, but not advised on
 _SLOW = 0.9
 
@@ -19,7 +20,7 @@ _SLOW = 0.9
 class Outlook(IntEnum):
     """What more steps would do for a sample.
 
-    ``INERT``: it was at rest before the first step. ``AT_REST``: it came to rest. ``DESCENDING``: it is on its way, at a known rate.
+    ``INERT``: it was at rest before the first step. ``AT_REST``: it came to rest, and would go no further. ``DESCENDING``: it is on its way, at a known rate.
     ``CYCLES``: it comes back to where it was. ``CHAOTIC``: near starts separate and nothing settles. ``DIVERGES``: it runs away, or
     is no longer finite. ``UNSETTLED``: none of these within the steps taken.
     """
@@ -50,6 +51,7 @@ class Diagnosis:
         outlook: int64 (B,), an `Outlook` each.
         rate: (B,), factor of the residual a step, over the last steps; NaN where too few were left to tell.
         move_rate: (B,), the same of the moves.
+        remaining: (B,), how far as many steps again would go, at that rate, as a share of the latent's size.
         rest_at: int64 (B,), the step from which on the residual is within the tolerance; S + 1 if it never is.
         descent: (B,), by how much the energy fell a step over the second half; None for an update.
         raised: (B,), share of steps that raised the energy beyond rounding; None for an update.
@@ -84,6 +86,7 @@ class Diagnosis:
     outlook: Tensor = field(repr=False)
     rate: Tensor = field(repr=False)
     move_rate: Tensor = field(repr=False)
+    remaining: Tensor = field(repr=False)
     rest_at: Tensor = field(repr=False)
     descent: Tensor | None = field(repr=False)
     raised: Tensor | None = field(repr=False)
@@ -184,8 +187,12 @@ class Diagnosis:
         return f"{when}: more change nothing. Save work with `ebm.AtRest({self.tolerance:g})`."
 
     def _descending(self, which: Tensor) -> str:
-        factor, needed = _median(self.rate[which]), _tall(self.steps_to(self.tolerance)[which])
-        more = f"still descending at rate {factor:.3g}: about {needed} more steps to {self.tolerance:g}"
+        factor, needed = _median(self.rate[which]), self.steps_to(self.tolerance)[which]
+        if _median(needed) > 0:
+            more = f"still descending at rate {factor:.3g}: about {_tall(needed)} more steps to {self.tolerance:g}"
+        else:
+            far = f"{_median(self.remaining[which]):.1%} of its size"
+            more = f"creeps: within the tolerance, but at rate {factor:.4g}, so {self.steps} more steps move the latent by {far}"
         faster = "" if "Anderson" in self.solver or factor < _SLOW else "; `Anderson()` may need far fewer"
         return f"{more}{faster}."
 

@@ -148,15 +148,14 @@ class Bench:
         yield item
         with FlopCounter() as counter:
             second = next(items, None)
-        looks = (
-            0 if second is None else counter.flops - (second.flops - item.flops)
-        )  # its read-out, which no item counts
-        taken = 0
-        for taken, following in enumerate(chain([] if second is None else [second], items), 1):
+        # An item's read-out, which none but the last counts as its own.
+        looks = 0 if second is None else counter.flops - (second.flops - item.flops)
+        left = self.steps
+        for following in chain([] if second is None else [second], items):
             self.flops += following.flops - item.flops + looks
-            item = following
+            item, left = following, left - 1
             yield item
-        for _ in range(taken, self.steps):
+        for _ in range(left):
             yield item
 
     def _beside(self, z: Any, scale: Tensor) -> Any:

@@ -35,6 +35,13 @@ def tempting(wrong: int, count: int = 100) -> Tensor:
     return script(right, sure.double())
 
 
+def classifier() -> ClosedQuadratic:
+    """Three logits of a settled latent, the same at every call."""
+    model = ClosedQuadratic()
+    model.head.weight.data, model.head.bias.data = numbers(3, 4, seed=7), numbers(3, seed=8)
+    return model
+
+
 def ones(count: int) -> Tensor:
     return torch.ones(count, dtype=torch.int64)
 
@@ -93,7 +100,7 @@ RULES: dict[str, ebm.Stop] = {
 @pytest.mark.parametrize("solver", [ebm.Descent(1.5), ebm.AdaptiveDescent()], ids=["descent", "adaptive"])
 @pytest.mark.parametrize("keep", ["best", "last"])
 def test_the_curve_is_that_of_a_run_at_each_threshold(name: str, solver: ebm.Solver, keep: Any):
-    rule, model, x = RULES[name], ClosedQuadratic(), numbers(12, 3)
+    rule, model, x = RULES[name], classifier(), numbers(12, 3)
     y = (x[:, 0] > 0).long()
 
     def sureness(answer: Tensor, y: Tensor) -> Tensor:
@@ -140,7 +147,7 @@ def test_a_rule_is_replaced_but_for_its_threshold(rule: ebm.Stop):
 
 
 def test_what_is_reported_is_a_real_compacted_run():
-    model, x = ClosedQuadratic(), numbers(40, 3)
+    model, x = classifier(), numbers(40, 3)
     y = ebm.infer(model, x, steps=200).answer.argmax(1)
     found = ebm.calibrate(ebm.AtRest(), model, [(x, y)], 0.05, steps=30, solver=ebm.Descent(0.3))
     end = ebm.infer(model, x, steps=30, solver=ebm.Descent(0.3), stop=found.stop, compact=True)
@@ -152,7 +159,7 @@ def test_what_is_reported_is_a_real_compacted_run():
 
 
 def test_looking_at_answers_is_charged_to_the_rule_alone():
-    model, x = ClosedQuadratic(), numbers(6, 3)
+    model, x = classifier(), numbers(6, 3)
     y = ebm.infer(model, x, steps=100).answer.argmax(1)
     never = ebm.calibrate(ebm.Confident(), model, [(x, y)], 0.0, steps=10, thresholds=[1.0])
     assert never.steps == never.full_steps
