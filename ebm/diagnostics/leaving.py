@@ -99,8 +99,7 @@ class Trial:
             self.model, x, steps=self.steps, solver=self.solver, stop=watching, keep=self.keep, generator=generator
         ):
             level = item.carry.rest
-            over = (item.steps < len(levels)) | level.isnan()  # an ended sample's last level is not met again
-            levels.append(level.detach().masked_fill(over, worst))
+            levels.append(level.detach().masked_fill(level.isnan(), worst))
             qualities.append(scored(self.quality, item.answer, y, len(item)))
             taken.append(item.steps)
             flops = item.flops

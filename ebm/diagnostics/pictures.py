@@ -26,9 +26,7 @@ def draw_diagnosis(report: Diagnosis, target: Any) -> Any:
     if report.energy is None:
         _ways(energy, report.moves, "change of the latent a step (RMS)", log=True, first=1)
     else:
-        above = report.energy - report.energy.amin(0)
-        _ways(energy, above, "energy above the lowest seen")
-        energy.set_yscale("symlog", linthresh=max(_small(above), 1e-5 * above.nan_to_num(0.0, 0.0).max().item()))
+        _ways(energy, report.energy[:-1] - report.energy[1:], "fall of the energy a step", log=True, first=1)
     _near(near, report)
     _end(last, report)
     return done()
@@ -39,15 +37,7 @@ def draw_calibration(found: Calibration, target: Any) -> Any:
     axes, done = _canvas(target, 1, 2, (9.0, 3.4))
     left, right = axes
     curve = found.curve
-    name = found.stop.threshold_name
-    from_one = found.stop.larger_is_stricter and bool((curve.threshold <= 1).all())
-    place = (lambda value: 1 - value) if from_one else (lambda value: value)
-    left.plot(place(curve.threshold), curve.quality, color=_MANY, lw=2)
-    left.axvline(place(found.threshold), color=_MARK, lw=1, ls=":", label=f"chosen: {found.threshold:.4g}")
-    left.set_xlabel(f"{'1 - ' if from_one else ''}{name} (stricter to the right)")
-    if from_one or not found.stop.larger_is_stricter:
-        left.set_xscale("symlog", linthresh=_small(place(curve.threshold)))
-        left.invert_xaxis()
+    _over_thresholds(left, found)
     right.plot(curve.steps, curve.quality, color=_MANY, lw=2)
     right.plot([found.steps], [found.quality], "o", color=_MARK, label=f"chosen: {found.steps:.3g} steps")
     right.set_xlabel("mean steps a sample")
@@ -55,19 +45,45 @@ def draw_calibration(found: Calibration, target: Any) -> Any:
         axis.axhline(found.full_quality, color=_ONE, lw=1, label=f"all {found.limit} steps")
         axis.axhline(found.full_quality - found.max_drop, color=_MARK, lw=1, ls="--", label="least allowed")
         axis.set_ylabel("mean quality")
+        if found.max_drop > 0:  # the part of the curve that the choice is about
+            margin, top = 0.5 * found.max_drop, max(found.full_quality, curve.quality.max().item())
+            low = max(curve.quality.min().item(), found.full_quality - 8 * found.max_drop)
+            low = min(low, found.full_quality - found.max_drop)
+            axis.set_ylim(low - margin, top + margin)
         axis.legend(fontsize=8, frameon=False)
     return done()
+
+
+def _over_thresholds(axis: Any, found: Calibration) -> None:
+    """Quality over the threshold, where that makes a difference; on a logarithmic axis, of the distance from 1 where it ends there."""
+    curve, name = found.curve, found.stop.threshold_name
+    idle = int((curve.steps >= curve.steps[0] - 1e-9).sum()) - 1
+    first = min(max(idle, 0), found.chosen)
+    threshold, quality = curve.threshold[first:], curve.quality[first:]
+    from_one = found.stop.larger_is_stricter and bool((threshold <= 1).all())
+    logarithmic = from_one or not found.stop.larger_is_stricter
+    place = (1 - threshold) if from_one else threshold
+    seen = place > 0 if logarithmic else torch.ones_like(place, dtype=torch.bool)
+    axis.plot(place[seen], quality[seen], color=_MANY, lw=2)
+    if bool(seen[found.chosen - first]):
+        x = place[found.chosen - first].item()
+        axis.axvline(x, color=_MARK, lw=1, ls=":", label=f"chosen: {found.threshold:.4g}")
+    axis.set_xlabel(f"{'1 - ' if from_one else ''}{name} (stricter to the right)")
+    if logarithmic:
+        axis.set_xscale("log")
+        axis.invert_xaxis()
 
 
 def _ways(axis: Any, values: Tensor, label: str, log: bool = False, first: int = 0) -> None:
     """The median over samples and the band of the middle eight tenths, over steps."""
     values = values.detach().cpu().double()
+    values = values.masked_fill(~values.isfinite(), torch.nan)
     values = values.clamp(min=_small(values)) if log else values
     low, middle, high = (values.nanquantile(q, 1) for q in (0.1, 0.5, 0.9))
     steps = torch.arange(first, first + len(values))
     axis.fill_between(steps, low, high, color=_MANY, alpha=0.2, lw=0)
     axis.plot(steps, middle, color=_MANY, lw=2)
-    if log:
+    if log and not high.nan_to_num(0.0).max() < 10 * low.nan_to_num(torch.inf).min():  # within a decade ticks crowd
         axis.set_yscale("log")
     axis.set_xlabel("step")
     axis.set_title(label, fontsize=10)
