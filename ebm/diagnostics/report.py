@@ -216,7 +216,7 @@ class Diagnosis:
         )
 
     def _frozen(self) -> str | None:
-        stuck = ~self.changed & (self.outlook != Outlook.INERT)
+        stuck = ~self.changed & (self.outlook != Outlook.INERT) & (self.outlook != Outlook.DIVERGES)
         if stuck.double().mean() < 0.5:
             return None
         return f"the latent moves but the answer of {_percent(stuck)} of samples never changes: steps are spent for nothing there."

@@ -24,6 +24,7 @@ __all__ = ["LONGEST_PERIOD", "Bench", "Never", "Way"]
 
 LONGEST_PERIOD = 12
 _ROUNDING = 100.0  # in units of the machine's precision: sizes below are not trusted
+_COARSEST = 0.01  # of half precision a hundred units would be everything
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class Never(Stop):
     """Keeps a model's own stop rule from ending the watch."""
 
     def check(self, look: Look, memory: Any) -> tuple[Tensor, Any]:
-        return torch.zeros_like(look.residual, dtype=torch.bool), None
+        leaf = rows.first_leaf(look.point.z)
+        return torch.zeros(leaf.shape[0], dtype=torch.bool, device=leaf.device), None
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +52,7 @@ class Way:
 
     @property
     def rounding(self) -> Tensor:
-        return _ROUNDING * _precision(self.last.z) * self.size
+        return min(_ROUNDING * _precision(self.last.z), _COARSEST) * self.size
 
 
 class Bench:

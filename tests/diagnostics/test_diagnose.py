@@ -355,6 +355,21 @@ def test_latents_of_several_parts_and_both_precisions(dtype: torch.dtype):
     torch.testing.assert_close(report.alignment, torch.ones(5, dtype=torch.float64), rtol=1e-3, atol=1e-3)
 
 
+def test_half_precision_is_not_taken_for_rest():
+    report = ebm.diagnose(Map(lambda z: 0.5 * z), torch.ones(2, 2, dtype=torch.bfloat16), steps=5, starts=1)
+    assert (report.outlook == ebm.Outlook.DESCENDING).all()
+    torch.testing.assert_close(report.rate, torch.full((2,), 0.5, dtype=torch.float64), rtol=0.01, atol=0)
+
+
+def test_what_fails_at_once_is_reported_and_drawn(tmp_path: Path):
+    report = ebm.diagnose(Map(lambda z: z / 0), torch.ones(3, 2), steps=6)
+    assert (report.outlook == ebm.Outlook.DIVERGES).all()
+    assert report.residual.shape == (7, 3)
+    assert len(report.advice) == 1
+    pytest.importorskip("matplotlib")
+    report.plot(tmp_path / "failed.png")
+
+
 def test_the_same_call_gives_the_same_report_and_touches_no_global_generator():
     before = torch.get_rng_state()
     x = numbers(5, 3)
