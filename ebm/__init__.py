@@ -5,6 +5,7 @@ cannot share an environment with it. ``ebm.__version__`` and this sentence tell 
 """
 
 from ebm import diagnostics, rows
+from ebm.diagnostics import Calibration, Diagnosis, Outlook, calibrate, diagnose
 from ebm.engine import (
     Adjoint,
     AllOf,
@@ -115,6 +116,7 @@ __all__ = [
     "BarzilaiBorwein",
     "Box",
     "Budget",
+    "Calibration",
     "Carry",
     "Clamped",
     "Composite",
@@ -122,6 +124,7 @@ __all__ = [
     "DenseMemory",
     "Descent",
     "Detached",
+    "Diagnosis",
     "Downhill",
     "Draw",
     "Energy",
@@ -152,6 +155,7 @@ __all__ = [
     "Nudged",
     "Objective",
     "OnRung",
+    "Outlook",
     "Patience",
     "Picard",
     "Plateau",
@@ -182,7 +186,9 @@ __all__ = [
     "Within",
     "Zeros",
     "__version__",
+    "calibrate",
     "cat",
+    "diagnose",
     "diagnostics",
     "infer",
     "rows",

@@ -4,7 +4,8 @@ from ebm.engine.adjoint import Adjoint, Detached, Truncated, Unroll
 from ebm.engine.budget import Budget
 from ebm.engine.driver import infer, stream
 from ebm.engine.flops import FlopCounter
-from ebm.engine.stop import AllOf, AnyOf, AtRest, Confident, Look, Patience, Plateau, Reduced, Stop
+from ebm.engine.joined import AllOf, AnyOf, Patience
+from ebm.engine.stop import AtRest, Confident, Look, Plateau, Reduced, Stop
 
 __all__ = [
     "Adjoint",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from ebm import rows
 from ebm.objective import Point
 
-__all__ = ["AllOf", "AnyOf", "AtRest", "Confident", "Look", "Patience", "Plateau", "Reduced", "Stop"]
+__all__ = ["AtRest", "Confident", "Look", "Plateau", "Reduced", "Stop"]
 
 
 class Look:
@@ -54,12 +54,21 @@ class Look:
 class Stop(ABC):
     """A rule that says which samples are done; a frozen dataclass of settings.
 
+    A rule that compares one number with one threshold says so (``threshold_name`` and `strictest`); the threshold can then
+    be calibrated.
+
     Attributes:
         needs: capabilities that the objective must provide.
+        threshold_name: the field that holds the threshold; None where there is no such one.
+        larger_is_stricter: whether a larger threshold lets a sample go later.
+        in_a_row: at how many checks in a row the threshold must hold.
     """
 
     needs: frozenset[str] = frozenset()
     reads: bool = False  # whether a check asks for the read-out, whose work is then counted
+    threshold_name: str | None = None
+    larger_is_stricter: bool = False
+    in_a_row: int = 1
 
     def init(self, look: Look) -> Any:
         """The memory before the first check: a row tree, or None."""
@@ -68,6 +77,27 @@ class Stop(ABC):
     @abstractmethod
     def check(self, look: Look, memory: Any) -> tuple[Tensor, Any]:
         """Which samples are done, bool (B,), and the next memory. Also asked before the first step."""
+
+    def strictest(self, look: Look) -> Tensor:
+        """The strictest threshold that this check would meet, (B,); infinitely loose where none would do."""
+        raise ValueError(
+            f"`{type(self).__name__}` has no threshold of its own; one was asked for. Use `AtRest`, `Plateau`, `Confident` or "
+            "`Patience` of these, or define `threshold_name` and `strictest`."
+        )
+
+    def with_threshold(self, value: float) -> Stop:
+        """The same rule with another threshold.
+
+        Raises:
+            ValueError: a rule without a threshold, or a value outside its range.
+        """
+        if self.threshold_name is None:
+            raise ValueError(
+                f"`{type(self).__name__}` has no threshold of its own; got {value} for it. Use `AtRest`, `Plateau`, "
+                "`Confident` or `Patience` of these."
+            )
+        fields: dict[str, Any] = {self.threshold_name: value}
+        return replace(self, **fields)  # pyright: ignore[reportArgumentType, reportCallIssue, reportReturnType]
 
 
 def _not_negative(owner: str, **values: float) -> None:
@@ -98,6 +128,7 @@ class AtRest(Stop):
 
     atol: float = 1e-4
     rtol: float = 0.0
+    threshold_name: ClassVar[str | None] = "atol"
 
     def __post_init__(self) -> None:
         _not_negative("AtRest", atol=self.atol, rtol=self.rtol)
@@ -105,6 +136,9 @@ class AtRest(Stop):
     def check(self, look: Look, memory: Any) -> tuple[Tensor, Any]:
         bound = self.atol + self.rtol * rows.rms(look.point.z) if self.rtol else self.atol
         return look.residual <= bound, None
+
+    def strictest(self, look: Look) -> Tensor:
+        return look.residual - self.rtol * rows.rms(look.point.z) if self.rtol else look.residual
 
 
 @dataclass(frozen=True)
@@ -166,6 +200,7 @@ class Plateau(Stop):
     atol: float = 1e-6
     rtol: float = 1e-5
     needs: ClassVar[frozenset[str]] = frozenset({"energy"})
+    threshold_name: ClassVar[str | None] = "atol"
 
     def __post_init__(self) -> None:
         _not_negative("Plateau", atol=self.atol, rtol=self.rtol)
@@ -178,54 +213,13 @@ class Plateau(Stop):
         done = (energy - look.previous.energy).abs() <= self.atol + self.rtol * energy.abs()
         return done if look.accepted is None else done & look.accepted, None
 
-
-@dataclass(frozen=True)
-class Patience(Stop):
-    """Done when another rule has held at ``times`` checks in a row.
-
-    Args:
-        rule: the rule to wait for.
-        times: >= 1.
-
-    Raises:
-        ValueError: ``times`` below one.
-        TypeError: ``rule`` is no stop rule.
-
-    Example:
-        >>> import ebm
-        >>> ebm.Patience(ebm.Confident(0.9), times=2)
-        Patience(rule=Confident(threshold=0.9), times=2)
-
-    Source: early stopping with patience, as in Prechelt (1998), for a sample instead of a training run.
-    """
-
-    rule: Stop
-    times: int = 3
-
-    def __post_init__(self) -> None:
-        _all_rules("Patience", (self.rule,))
-        if self.times < 1:
-            raise ValueError(f"`Patience(times=...)` must be at least 1; got {self.times}. Try 3.")
-
-    @property
-    def needs(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.rule.needs
-
-    @property
-    def reads(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.rule.reads
-
-    def init(self, look: Look) -> Any:
-        batch = next(rows.leaves(look.point.z))
-        return {
-            "inner": self.rule.init(look),
-            "held": torch.zeros(batch.shape[0], dtype=torch.int64, device=batch.device),
-        }
-
-    def check(self, look: Look, memory: Any) -> tuple[Tensor, Any]:
-        done, inner = self.rule.check(look, memory["inner"])
-        held = torch.where(done, memory["held"] + 1, 0)
-        return held >= self.times, {"inner": inner, "held": held}
+    def strictest(self, look: Look) -> Tensor:
+        energy = look.point.energy
+        assert energy is not None  # `needs` says so at the door
+        if look.previous is None or look.previous.energy is None:
+            return torch.full_like(energy, torch.inf)
+        change = (energy - look.previous.energy).abs() - self.rtol * energy.abs()
+        return change if look.accepted is None else change.masked_fill(~look.accepted, torch.inf)
 
 
 @dataclass(frozen=True)
@@ -250,101 +244,22 @@ class Confident(Stop):
 
     threshold: float = 0.95
     reads: ClassVar[bool] = True
+    threshold_name: ClassVar[str | None] = "threshold"
+    larger_is_stricter: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold <= 1:
             raise ValueError(f"`Confident(threshold=...)` must lie in (0, 1]; got {self.threshold}. Try 0.95.")
 
     def check(self, look: Look, memory: Any) -> tuple[Tensor, Any]:
+        return self.strictest(look) >= self.threshold, None
+
+    def strictest(self, look: Look) -> Tensor:
         answer = look.answer
         if not isinstance(answer, Tensor) or answer.ndim < 2:
             got = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
             raise ValueError(
                 f"`Confident` needs logits of shape (B, classes, ...); the read-out gave {got}. Override `readout`, or use `AtRest`."
             )
-        sure = answer.detach().float().softmax(1).amax(1) >= self.threshold
-        return (sure if sure.ndim == 1 else sure.flatten(1).all(1)), None
-
-
-@dataclass(frozen=True, init=False)
-class _Several(Stop):
-    rules: tuple[Stop, ...]
-
-    def __init__(self, *rules: Stop) -> None:
-        _all_rules(type(self).__name__, rules)
-        object.__setattr__(self, "rules", rules)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(map(repr, self.rules))})"
-
-    @property
-    def needs(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return frozenset().union(*(rule.needs for rule in self.rules))
-
-    @property
-    def reads(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return any(rule.reads for rule in self.rules)
-
-    def init(self, look: Look) -> Any:
-        return tuple(rule.init(look) for rule in self.rules)
-
-    def _checks(self, look: Look, memory: Any) -> tuple[Tensor, Any]:
-        """The verdicts, (rules, B), and the next memories."""
-        outcomes = [rule.check(look, part) for rule, part in zip(self.rules, memory, strict=True)]
-        return torch.stack([done for done, _ in outcomes]), tuple(part for _, part in outcomes)
-
-
-class AnyOf(_Several):
-    """Done when any of several rules says so.
-
-    Args:
-        rules: one or more stop rules.
-
-    Raises:
-        ValueError: no rule at all.
-        TypeError: something that is no stop rule.
-
-    Example:
-        >>> import ebm
-        >>> ebm.AnyOf(ebm.AtRest(1e-5), ebm.Confident(0.99))
-        AnyOf(AtRest(atol=1e-05, rtol=0.0), Confident(threshold=0.99))
-
-    Source: logical or.
-    """
-
-    def check(self, look: Look, memory: Any) -> tuple[Tensor, Any]:
-        verdicts, memory = self._checks(look, memory)
-        return verdicts.any(0), memory
-
-
-class AllOf(_Several):
-    """Done when all of several rules say so at the same check.
-
-    Args:
-        rules: one or more stop rules.
-
-    Raises:
-        ValueError: no rule at all.
-        TypeError: something that is no stop rule.
-
-    Example:
-        >>> import ebm
-        >>> ebm.AllOf(ebm.AtRest(1e-3), ebm.Confident(0.9)).rules[0]
-        AtRest(atol=0.001, rtol=0.0)
-
-    Source: logical and.
-    """
-
-    def check(self, look: Look, memory: Any) -> tuple[Tensor, Any]:
-        verdicts, memory = self._checks(look, memory)
-        return verdicts.all(0), memory
-
-
-def _all_rules(owner: str, rules: tuple[Any, ...]) -> None:
-    if not rules:
-        raise ValueError(f"`{owner}` needs at least one stop rule; got none. Pass {owner}(AtRest(1e-4), ...).")
-    for rule in rules:
-        if not isinstance(rule, Stop):
-            raise TypeError(
-                f"`{owner}` takes stop rules; got {type(rule).__name__}. Pass {owner}(AtRest(1e-4), ...), say."
-            )
+        sure = answer.detach().float().softmax(1).amax(1)
+        return sure if sure.ndim == 1 else sure.flatten(1).amin(1)

@@ -53,8 +53,9 @@ class AdaptiveDescent(Solver):
             raise ValueError(f"`AdaptiveDescent(growth=...)` must be above one; got {self.growth}. Try 1000.")
 
     def init(self, point: Point) -> Any:
-        """The next trial step size, (B,)."""
-        return torch.full_like(energy_of(point), self.first)
+        """The next trial step size, and whether it is smaller than one that failed, both (B,)."""
+        size = torch.full_like(energy_of(point), self.first)
+        return {"size": size, "shrunk": torch.zeros_like(size, dtype=torch.bool)}
 
     def most(self, z: Any, differentiated: bool = False) -> dict[str, int]:
         """One evaluation, and one more where a trial that is not finite must not reach a graph."""
@@ -62,7 +63,7 @@ class AdaptiveDescent(Solver):
 
     def step(self, field: Field, point: Point, memory: Any, draw: Draw) -> Step:
         """One trial."""
-        size = memory
+        size = memory["size"]
         trial = evaluate_trial(field, rows.add(point.z, point.force, size), point)
         slope = rows.dot(point.force, point.force)
         rise = energy_of(trial.point) - energy_of(point)
@@ -78,4 +79,8 @@ class AdaptiveDescent(Solver):
             longer(size, squared, bend, self.growth),
             shorter(size, drop, curve(bend, drop, rise), trial.finite),
         )
-        return Step(new, following, Info(accepted, ~accepted & at_rounding(following * rows.rms(point.force), point.z)))
+        length = rows.rms(point.force)
+        # after a failure a move within rounding that gains nothing is the end, too; before one the step size is yet to grow
+        tied = memory["shrunk"] & (rise >= 0) & at_rounding(0.1 * size * length, point.z)
+        stalled = (~accepted & at_rounding(following * length, point.z)) | (tied & (slope > 0))
+        return Step(new, {"size": following, "shrunk": ~accepted}, Info(accepted, stalled))

@@ -20,7 +20,13 @@ def fits(solver: str, model: str) -> bool:
 
 
 FITTING = [(solver, model) for solver in SOLVERS for model in MODELS if fits(solver, model)]
-RARE = {"conditional", "flip", "levels", "prox", "residuals"}  # a solver that needs one of these fits no model of `EVERYWHERE`
+RARE = {
+    "conditional",
+    "flip",
+    "levels",
+    "prox",
+    "residuals",
+}  # a solver that needs one of these fits no model of `EVERYWHERE`
 PAIRS = [(solver, model) for solver, model in FITTING if model in EVERYWHERE or SOLVERS[solver].needs & RARE]
 OTHERS = [pair for pair in FITTING if pair not in PAIRS]
 
