@@ -105,6 +105,14 @@ def solvers() -> dict[str, list[ebm.Solver]]:
         "Adam": [ebm.Adam(rate) for rate in (0.01, 0.05, 0.2)],
         "Anderson": [ebm.Anderson(5, mixing=mixing) for mixing in (0.1, 0.3, 1.0)],
         "AdaptiveDescent": [ebm.AdaptiveDescent()],
+        "Backtracking": [ebm.Backtracking()],
+        "BarzilaiBorwein": [ebm.BarzilaiBorwein()],
+        "Nesterov": [ebm.Nesterov()],
+        "LBFGS": [ebm.LBFGS(3, first=0.5), ebm.LBFGS()],
+        "NewtonCG": [ebm.NewtonCG()],
+        "GaussNewton": [ebm.GaussNewton()],
+        "Flow": [ebm.Flow(dt) for dt in (0.3, 1.0, 2.0)],
+        "AdaptiveFlow": [ebm.AdaptiveFlow(rtol=1e-2, atol=1e-9)],
     }
 
 
