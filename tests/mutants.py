@@ -37,6 +37,27 @@ class Fault(NamedTuple):
 
 FAULTS = [
     Fault(
+        "a secant estimate without its denominator",
+        "ebm/solvers/broyden.py",
+        "/ torch.where(good, slope, torch.ones_like(slope))[:, None]",
+        "",
+        "tests/solvers/test_broyden.py",
+    ),
+    Fault(
+        "a failed secant step is remembered",
+        "ebm/solvers/broyden.py",
+        "accepted = trial.finite & (plain | calm)",
+        "accepted = plain | calm",
+        "tests/solvers/test_broyden.py",
+    ),
+    Fault(
+        "a resolvent of another size",
+        "ebm/models/monotone_cell.py",
+        '(z + size * c["input"])',
+        '(z + c["input"])',
+        "tests/models/test_monotone_cell.py",
+    ),
+    Fault(
         "a stride that went wrong is kept",
         LOOP,
         "        if stalled or not math.isfinite(probe):\n            return False\n",

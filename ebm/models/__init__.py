@@ -8,6 +8,7 @@ from ebm.models.hopfield import GradedHopfield, Hopfield
 from ebm.models.ladder import Ladder, Levelled
 from ebm.models.least_squares import LeastSquares
 from ebm.models.modern_hopfield import ModernHopfield
+from ebm.models.monotone_cell import MonotoneCell
 from ebm.models.predictive_coding import PredictiveCoding
 from ebm.models.starts import Amortised, FeedForward, Noise, Start, Zeros
 from ebm.models.terms import L1, GroupL1, NonNegative, Term, Within
@@ -30,6 +31,7 @@ __all__ = [
     "LeastSquares",
     "Levelled",
     "ModernHopfield",
+    "MonotoneCell",
     "Noise",
     "NonNegative",
     "Nudged",

@@ -9,6 +9,7 @@ from ebm.solvers.asynchronous import Asynchronous
 from ebm.solvers.backtracking import Backtracking
 from ebm.solvers.barzilai_borwein import BarzilaiBorwein
 from ebm.solvers.base import Field, Info, Solver, Step
+from ebm.solvers.broyden import Broyden
 from ebm.solvers.descent import Descent
 from ebm.solvers.downhill import Downhill
 from ebm.solvers.flow import Flow
@@ -19,6 +20,7 @@ from ebm.solvers.langevin import Langevin, UnderdampedLangevin
 from ebm.solvers.lbfgs import LBFGS
 from ebm.solvers.nesterov import Nesterov
 from ebm.solvers.newton_cg import NewtonCG
+from ebm.solvers.peaceman_rachford import PeacemanRachford
 from ebm.solvers.picard import Picard
 from ebm.solvers.project import Box, Project, Sphere
 from ebm.solvers.proximal import FISTA, Proximal
@@ -41,6 +43,7 @@ __all__ = [
     "Backtracking",
     "BarzilaiBorwein",
     "Box",
+    "Broyden",
     "Descent",
     "Downhill",
     "Field",
@@ -52,6 +55,7 @@ __all__ = [
     "Nesterov",
     "NewtonCG",
     "OnRung",
+    "PeacemanRachford",
     "Picard",
     "Project",
     "Proximal",

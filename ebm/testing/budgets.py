@@ -147,7 +147,7 @@ def the_pot_is_shared(case: Case) -> None:
 def work_is_what_was_executed(case: Case) -> None:
     """Promise 9, G11: FLOPs are a fixed part and the samples' own, exactly so if finished samples leave at once."""
     start = case._infer(steps=0)
-    price = _price(start)
+    price = _price(case, start)
     for compact in (True, False):
         with evaluations(case.model) as sizes:
             found = case._infer(steps=case.steps, compact=compact)
@@ -155,7 +155,7 @@ def work_is_what_was_executed(case: Case) -> None:
         check(executed >= own, f"{executed} FLOPs are reported as executed, but the samples' own are {own}.")
         if compact:
             # in an inner iteration rows that need no more products ride along to its end
-            riding = any(name in start.origin.solver for name in ("NewtonCG", "GaussNewton"))
+            riding = bool(_kinds(case, start) & {"curvature", "gauss_newton"})
             words = f"{executed} FLOPs beyond the fixed part, but the samples' own add up to {own}."
             check(executed == own or riding, words)
             check(
@@ -169,12 +169,14 @@ def work_is_what_was_executed(case: Case) -> None:
             )
 
 
-def _price(start: Solution) -> int | None:
+def _price(case: Case, start: Solution) -> int | None:
     """FLOPs of an evaluation of one sample, where nothing else is charged to samples."""
-    plain = (
-        "reads" not in start.origin.stop
-        and "Confident" not in start.origin.stop
-        and not any(name in start.origin.solver for name in ("Asynchronous", "Gibbs", "NewtonCG", "GaussNewton"))
-    )
+    reads = "reads" in start.origin.stop or "Confident" in start.origin.stop
     each: Any = start.flops_per_sample
-    return int(each[0]) if plain and len(each) else None
+    return None if reads or _kinds(case, start) - {"point"} or not len(each) else int(each[0])
+
+
+def _kinds(case: Case, found: Solution) -> set[str]:
+    """The kinds of questions that a step asks."""
+    solver = case.solver or case.model.default_solver()
+    return {"point"} if solver is None else set(solver.most(found.z))

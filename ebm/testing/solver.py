@@ -21,7 +21,7 @@ __all__ = ["check_solver"]
 class _Bowl(Energy):
     """A bowl a sample, uneven by feature, its floor at the observation; units may also be set one by one."""
 
-    provides = frozenset({"energy", "gradient", "conditional", "flip", "residuals", "prox"})
+    provides = frozenset({"energy", "gradient", "conditional", "flip", "residuals", "prox", "resolvent"})
 
     def init_latent(self, c: Tensor, draw: Any) -> Tensor:
         return -c
@@ -38,6 +38,9 @@ class _Bowl(Energy):
 
     def prox(self, z: Tensor, size: float | Tensor, c: Tensor) -> Tensor:
         return z  # the simple term is zero
+
+    def resolvent(self, z: Tensor, size: float, c: Tensor) -> Tensor:
+        return z + size * (c - z) / (1 + size)
 
     def flip(self, z: Tensor, c: Tensor, block: Tensor) -> Flip:
         own = z.gather(1, block[:, None])

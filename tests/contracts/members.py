@@ -36,6 +36,8 @@ SOLVERS: dict[str, ebm.Solver] = {
     "picard": ebm.Picard(),
     "damped": ebm.Picard(0.5),
     "anderson": ebm.Anderson(3, mixing=0.5),
+    "broyden": ebm.Broyden(3, mixing=0.5),
+    "peaceman-rachford": ebm.PeacemanRachford(0.7),
     "anderson by energy": ebm.Anderson(4, mixing=0.5, safeguard="energy"),
     "langevin": ebm.Langevin(0.05, 0.5),
     "preconditioned langevin": ebm.Langevin(0.05, 0.5, torch.tensor(2.0, dtype=torch.float64)),
@@ -200,10 +202,15 @@ def walled() -> Case:
     return Case(ebm.Composite(Wells(3), ebm.NonNegative(0.1)), X)
 
 
+def monotone_cell() -> Case:
+    return Case(seeded(lambda: ebm.MonotoneCell(3, 5, margin=0.2)), X)
+
+
 MODELS: dict[str, Callable[[], Case]] = {
     **{name: small(name) for name in ("quadratic", "closed", "wells", "tree", "tanh")},
     "modern hopfield": modern_hopfield,
     "gated cell": gated_cell,
+    "monotone cell": monotone_cell,
     "hopfield": hopfield,
     "graded hopfield": graded_hopfield,
     "dense memory": dense_memory,

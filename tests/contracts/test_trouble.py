@@ -68,12 +68,27 @@ class Fading(ebm.LeastSquares):
         return torch.exp(-z)
 
 
+class Wild(ebm.MonotoneCell):
+    """A cell whose weights are not monotone at all: it trebles what it has."""
+
+    def __init__(self) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            super().__init__(2, 2)
+            self.double()
+
+    @property
+    def weight(self) -> Tensor:
+        return 3 * torch.eye(2, dtype=torch.float64)
+
+
 TROUBLES: dict[str, Callable[[], ebm.Objective]] = {
     "rotation": Rotation,
     "logistic": Logistic,
     "slope": Slope,
     "cliff": Cliff,
     "fading": Fading,
+    "wild": Wild,
     "sloping": lambda: ebm.Composite(Slope(), ebm.L1(0.5)),
     "ladder": lambda: ebm.Ladder([Slope(), Slope(), Cliff()]),
 }

@@ -392,4 +392,6 @@ def test_compiled_steps_equal_eager_ones(solver: ebm.Solver):
         compiled = run(solver, model, x, 4, compile=True)
         for one, other in zip(rows.leaves(compiled.z), rows.leaves(eager.z), strict=True):
             torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-10)
-        assert compiled.flops == eager.flops and compiled.evals.tolist() == eager.evals.tolist()
+        assert compiled.flops >= eager.flops, "a compiled step makes every product that it may"
+        assert compiled.flops_per_sample.tolist() == eager.flops_per_sample.tolist()
+        assert compiled.evals.tolist() == eager.evals.tolist()
