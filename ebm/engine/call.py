@@ -12,13 +12,14 @@ from torch import Tensor
 
 from ebm import rows
 from ebm.engine import door
-from ebm.engine.adjoint import Adjoint, Stage
+from ebm.engine.adjoint import Adjoint, Rest, Stage
 from ebm.engine.budget import Budget, CallLimits
 from ebm.engine.carry import Starter, describe, identity, owned_tensors
 from ebm.engine.compiled import CompiledStep, compiled_step
-from ebm.engine.field import Meter, learn_prices
+from ebm.engine.field import Meter, evaluate, learn_prices
 from ebm.engine.loop import Problem, Settling, iterate, one_step
 from ebm.engine.stop import Stop
+from ebm.engine.tape import Tape
 from ebm.engine.watch import Progress, Trace
 from ebm.objective import Objective, Update
 from ebm.solution import Carry, Origin, Solution, Status
@@ -70,6 +71,7 @@ class Call:
         )
         self.stop = options.stop if options.stop is not None else model.default_stop()
         door.check_fit(self.solver, self.stop, model, options.compile)
+        door.check_adjoint(options.adjoint, self.solver)
         self.origin = Origin(identity(model, owned), describe(self.solver), describe(self.stop))
         if options.resume is not None:
             door.check_resume(options.resume, self.origin, self.batch)
@@ -316,7 +318,15 @@ class _Runner:
         self.steps_only = call.stop is None and all(option is None for option in shared)
 
     def __call__(
-        self, carry: Carry, *, graph: bool, spare: int = 0, twice: int = 0, target: Tensor | None = None
+        self,
+        carry: Carry,
+        *,
+        graph: bool,
+        spare: int = 0,
+        twice: int = 0,
+        after: int = 0,
+        target: Tensor | None = None,
+        tape: Tape | None = None,
     ) -> Iterator[Stage]:
         call, limits = self._call, self._call._limits
         problem, graph = call.problem, graph and call.graph
@@ -324,6 +334,8 @@ class _Runner:
         limits = limits.spare(spare, carry) if spare else limits
         if twice:
             limits = limits.holding_back(call.batch * twice, self._flops_of(carry, twice))
+        if after:
+            limits = limits.holding_back(0, after * self._flops_of(carry, 0))
         before = 0
         if graph and carry is not call._first:
             starter = Starter(problem, call._x, call.dtype, True, None)
@@ -331,8 +343,24 @@ class _Runner:
             before = starter.executed
         settling = Settling(problem, carry, graph)
         settling.executed = before
+        if tape is not None and graph:
+            settling.problem = replace(problem, step=tape.over(settling))
         call._settlings.append(settling)
         return iterate(settling, limits)
+
+    def rest(self, carry: Carry, samples: Tensor) -> Rest:
+        call = self._call
+        problem, meter = call.problem, call._meter
+        kept = carry.point if carry.best is None else carry.best
+        everyone = len(samples) == call.batch
+        z, c = (kept.z, problem.c) if everyone else (rows.take(kept.z, samples), rows.take(problem.c, samples))
+        latent = rows.map_rows(lambda leaf: leaf.detach().requires_grad_(), z)
+        point = evaluate(problem.objective, latent, c)
+        move = call.solver.move(problem.objective, point, c)
+        call._executed_before += meter.price("point", z) * len(samples)
+        one = torch.zeros_like(carry.evals).index_fill(0, samples, 1)
+        carry = carry._replace(evals=carry.evals + one, work=carry.work + meter.price("point", z) * one)
+        return Rest(point, move, "gradient" in call.model.provides and move is point.force, carry)
 
     def _flops_of(self, carry: Carry, steps: int) -> int:
         """The most that so many differentiated steps of the whole batch execute, their first point included."""

@@ -9,6 +9,7 @@ from ebm.solvers.descent import Descent
 from ebm.solvers.langevin import Langevin
 from ebm.solvers.picard import Picard
 from ebm.solvers.project import Box, Project, Sphere
+from ebm.solvers.reversible import Reversible
 
 __all__ = [
     "Adam",
@@ -22,6 +23,7 @@ __all__ = [
     "Langevin",
     "Picard",
     "Project",
+    "Reversible",
     "Solver",
     "Sphere",
     "Step",
