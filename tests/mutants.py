@@ -291,8 +291,8 @@ FAULTS = [
     Fault(
         "a stopped sample is called out of steps",
         CALL,
-        "                    self._settlings[-1].end(Status.STOPPED)\n                    item",
-        "                    self._settlings[-1].end(Status.OUT_OF_STEPS)\n                    item",
+        "                    self.settlings[-1].end(Status.STOPPED)\n                    item",
+        "                    self.settlings[-1].end(Status.OUT_OF_STEPS)\n                    item",
         f"{T}watch.py",
     ),
     Fault(
@@ -361,8 +361,8 @@ FAULTS = [
     ),
     Fault(
         "a tail without the force's graph",
-        CALL,
-        "if graph and carry is not call._first:",
+        "ebm/engine/runner.py",
+        "if graph and carry is not call.first:",
         "if False:",
         f"{T}adjoints.py -k 'vanish or unrolled_tail'",
     ),

@@ -6,15 +6,17 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from ebm import rows
+from ebm.engine.tape import Replay, Tape
+from ebm.objective import Point
 from ebm.solution import Carry, Status
 
-__all__ = ["Adjoint", "Detached", "Run", "Stage", "Truncated", "Unroll"]
+__all__ = ["Adjoint", "Detached", "Ended", "Rest", "Run", "Stage", "Truncated", "Unroll"]
 
 
 class Stage(Protocol):
@@ -36,24 +38,54 @@ class Run(Protocol):
     steps_only: bool  # whether the only limit is a number of steps, so that the last step is known in advance
 
     def __call__(
-        self, carry: Carry, *, graph: bool, spare: int = 0, twice: int = 0, target: Tensor | None = None
+        self,
+        carry: Carry,
+        *,
+        graph: bool,
+        spare: int = 0,
+        twice: int = 0,
+        after: int = 0,
+        target: Tensor | None = None,
+        tape: Tape | None = None,
     ) -> Iterator[Stage]:
         """Settle from ``carry``; ``graph`` keeps one.
 
-        ``spare`` leaves out the last steps; ``twice`` holds back resources to make so many steps once more;
-        ``target`` overrides all limits.
+        ``spare`` leaves out the last steps; ``twice`` holds back resources to make so many steps once more, ``after`` for so
+        many evaluations; ``target`` overrides all limits; ``tape`` makes again what the steps saved for the graph.
         """
         ...
+
+    def rest(self, carry: Carry, samples: Tensor) -> Rest:
+        """Evaluate the kept points of some samples once more, with a graph that begins at their latents."""
+        ...
+
+
+class Rest(NamedTuple):
+    """Points as functions of their latents, which are leaves of the graph.
+
+    Attributes:
+        point: of the samples asked for.
+        move: what vanishes at rest under the solver, a row tree like the latent.
+        symmetric: whether its Jacobian is a symmetric matrix.
+        carry: the carry handed in, with this evaluation on its account.
+    """
+
+    point: Point
+    move: Any
+    symmetric: bool
+    carry: Carry
 
 
 class Adjoint(ABC):
     """How a loss differentiates a settled latent; a frozen dataclass of settings.
 
     Attributes:
-        graph: whether any step is differentiated; then the last point is kept by default, not the best.
+        graph: whether anything is differentiated; then the last point is kept by default, not the best.
+        needs: what the solver must provide (see `Solver.provides`).
     """
 
     graph: ClassVar[bool] = True
+    needs: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
     def settle(self, run: Run, carry: Carry) -> Iterator[Stage]:
@@ -84,6 +116,17 @@ class Detached(Adjoint):
 class Unroll(Adjoint):
     """The exact gradient of what was computed, through every step of the call. Memory grows with the steps.
 
+    With ``checkpoint=k`` one state in k is kept, and the backward pass makes k steps at a time again: memory for T / k
+    states and k steps, for the time of one forward pass more; the gradient is the same to the last bit. Noise is a function of
+    the samples' keys, so it is drawn again as it was; the model must be a function of its arguments, which dropout in training
+    mode is not. A row index is kept wherever samples end, and a few numbers a step by autograd itself.
+
+    Args:
+        checkpoint: k >= 1 steps; None keeps all. The root of the number of steps needs the least memory.
+
+    Raises:
+        ValueError: ``checkpoint`` below one.
+
     Example:
         >>> import torch, ebm
         >>> query = torch.eye(2).requires_grad_()
@@ -92,11 +135,20 @@ class Unroll(Adjoint):
         >>> query.grad.shape
         torch.Size([2, 2])
 
-    Source: backpropagation through time; Domke (2012), section 3, for optimisers.
+    Source: backpropagation through time; Domke (2012), section 3, for optimisers. Checkpoints: Griewank and Walther (2000);
+    Chen et al. (2016) for networks.
     """
 
+    checkpoint: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.checkpoint is not None and self.checkpoint < 1:
+            raise ValueError(
+                f"`Unroll(checkpoint=...)` must be at least 1; got {self.checkpoint}. Leave it out to keep every step."
+            )
+
     def settle(self, run: Run, carry: Carry) -> Iterator[Stage]:
-        return run(carry, graph=True)
+        return run(carry, graph=True, tape=None if self.checkpoint is None else Replay(self.checkpoint))
 
 
 @dataclass(frozen=True)
@@ -165,11 +217,11 @@ class Truncated(Adjoint):
             begin = rows.where(moved, past[0], begin)
         tail = begin._replace(status=torch.where(final.steps > begin.steps, int(Status.RUNNING), final.status))
         *_, stage = run(tail, graph=True, target=final.steps)
-        yield _Ended(_settled(stage.carry(), final, begin))
+        yield Ended(_settled(stage.carry(), final, begin))
 
 
 @dataclass(frozen=True)
-class _Ended:
+class Ended:
     """A stage at which nothing runs any more."""
 
     ended: Carry

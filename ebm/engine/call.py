@@ -17,11 +17,12 @@ from ebm.engine.budget import Budget, CallLimits
 from ebm.engine.carry import Starter, describe, identity, owned_tensors
 from ebm.engine.compiled import CompiledStep, compiled_step
 from ebm.engine.field import Meter, learn_prices
-from ebm.engine.loop import Problem, Settling, iterate, walk
+from ebm.engine.loop import Problem, Settling, walk
+from ebm.engine.runner import Runner
 from ebm.engine.stop import Stop
 from ebm.engine.watch import Progress, Trace
 from ebm.objective import Objective, Update
-from ebm.solution import Carry, Origin, Solution, Status
+from ebm.solution import Origin, Solution, Status
 from ebm.solvers import AdaptiveDescent, Picard
 from ebm.solvers.base import Solver
 
@@ -73,22 +74,23 @@ class Call:
         # a chain that ended where the model is at rest would draw from another distribution
         self.stop = None if options.stop is None and self.solver.samples else options.stop or model.default_stop()
         door.check_fit(self.solver, self.stop, model, options.compile)
+        door.check_adjoint(options.adjoint, self.solver)
         self.origin = Origin(identity(model, owned), describe(self.solver), describe(self.stop))
         if options.resume is not None:
             door.check_resume(options.resume, self.origin, self.batch)
         if options.start is not None:
             door.check_latent("start", options.start, self.batch, home)
         self.graph = options.adjoint.graph and torch.is_grad_enabled()
-        self._x = self._own(x)
+        self.x = self._own(x)
         self.dtype = (
             home
             if home is not None
             else next((leaf for leaf in rows.leaves(x) if leaf.is_floating_point()), torch.empty(()))
         ).dtype
-        self._settlings: list[Settling] = []
+        self.settlings: list[Settling] = []
         self._stage: Stage | None = None
         self._trace = Trace(options.record, model)
-        self._meter = Meter(model, self.origin.model)
+        self.meter = Meter(model, self.origin.model)
         self._fixed = 0
         self._streamed = False
 
@@ -112,7 +114,7 @@ class Call:
 
     def solution(self) -> Solution:
         """What is known now; raises if nothing is."""
-        assert self._stage is not None and self._limits is not None
+        assert self._stage is not None and self.limits is not None
         with self._inside():
             return self._solution(self._stage)
 
@@ -120,7 +122,7 @@ class Call:
         """Let the best answer so far ride on an exception as ``error.solution``."""
         if self._stage is None:
             return
-        for settling in self._settlings[-1:]:
+        for settling in self.settlings[-1:]:
             settling.end(Status.STOPPED)
         with contextlib.suppress(Exception):
             error.solution = self.solution()  # pyright: ignore[reportAttributeAccessIssue]
@@ -195,7 +197,7 @@ class Call:
 
     @property
     def _device(self) -> torch.device:
-        return next(rows.leaves(self._x)).device
+        return next(rows.leaves(self.x)).device
 
     def _watched(self, always: bool = False) -> Iterator[Solution | None]:
         """The stages, each entered and left with the caller's modes in force, shown to the callback."""
@@ -210,16 +212,16 @@ class Call:
                 moment = (id(stage), getattr(stage, "taken", None))
                 if callback and moment != seen and callback(item) is True:  # pyright: ignore[reportArgumentType]
                     callback = None
-                    self._settlings[-1].end(Status.STOPPED)
+                    self.settlings[-1].end(Status.STOPPED)
                     item = _apart(self.solution()) if always else None
                 seen = moment
                 yield item
 
     def _stages(self) -> Generator[Stage, None, None]:
-        limits = self._limits = self._prepared()
+        limits = self.limits = self._prepared()
         progress = Progress(self.options.progress, self._steps)
         try:
-            for stage in self.options.adjoint.settle(_Runner(self), self._first):
+            for stage in self.options.adjoint.settle(Runner(self), self.first):
                 self._stage = stage
                 self._trace.add(stage, self)
                 progress.show(stage)
@@ -232,9 +234,9 @@ class Call:
 
     def _prepared(self) -> CallLimits:
         """The condition, the problem, the first carry and the limits; everything here is on the clock."""
-        o, model, meter = self.options, self.model, self._meter
-        c = self._c = meter.run("condition", model.condition, self._x)
-        self._fixed += self.batch * meter.price("condition", self._x)
+        o, model, meter = self.options, self.model, self.meter
+        c = self._c = meter.run("condition", model.condition, self.x)
+        self._fixed += self.batch * meter.price("condition", self.x)
         meter.given(c)
         keep = o.keep or ("last" if self.graph else self.solver.keep)
         compact = False if o.compile and o.compact == "auto" else o.compact
@@ -243,19 +245,19 @@ class Call:
         self.problem = Problem(
             model, self.solver, self.stop, c, keep == "best", compact, meter, self._compiled or walk, stride
         )
-        starter = Starter(self.problem, self._x, self.dtype, self.graph, o.generator)
+        starter = Starter(self.problem, self.x, self.dtype, self.graph, o.generator)
         if o.resume is None:
-            self._first = starter.begin(None if o.start is None else self._own(o.start))
+            self.first = starter.begin(None if o.start is None else self._own(o.start))
         else:
-            self._first = starter.resume(self._own(o.resume.carry), o.resume.origin.stop != self.origin.stop)
+            self.first = starter.resume(self._own(o.resume.carry), o.resume.origin.stop != self.origin.stop)
         self._fixed += starter.fixed
-        self._executed_before = starter.executed
+        self.executed_before = starter.executed
         self._learn_prices()
         if self._compiled is not None:
             self._rehearse(self._compiled)
         limits = CallLimits(self._steps, o.seconds, o.flops, o.budget, o.clock, self._begun, self._device)
         limits.used = self._used
-        limits.aim(self._first)
+        limits.aim(self.first)
         self._check_flops_end(limits)
         return limits
 
@@ -273,7 +275,7 @@ class Call:
         Twice, since the first may see a latent that shares memory with the condition, which compiles to another program.
         A program of several steps is used only if it ends at the same bits as those steps one by one.
         """
-        stride, first = self.problem.stride, self._first._replace(status=torch.zeros_like(self._first.status))
+        stride, first = self.problem.stride, self.first._replace(status=torch.zeros_like(self.first.status))
         if compiled.first_time(first.point.z, self.options.precision, stride):
             alone, together = Settling(replace(self.problem, stride=1), first), Settling(self.problem, first)
             for settling in (alone, together) if stride > 1 else (alone,):
@@ -286,7 +288,7 @@ class Call:
 
     def _learn_prices(self) -> None:
         """Everything the call may ask for is priced before the first step; a model new to a resumed state has no price yet."""
-        z, meter = self._first.point.z, self._meter
+        z, meter = self.first.point.z, self.meter
         learn_prices(meter, self.model, self.solver.most(z), z, self._c)
         with torch.no_grad():
             meter.learn("readout", self.model.readout, z, self._c)
@@ -295,7 +297,7 @@ class Call:
         """A FLOP budget ends a call only if a step costs FLOPs."""
         if limits.flops is None:
             return
-        point = self._first.point
+        point = self.first.point
         free = not self.problem.most(point.z, self.graph)
         if free and limits.flops > 0 and self._steps is None and limits.seconds is None and limits.shared_steps is None:
             raise ValueError(
@@ -305,14 +307,14 @@ class Call:
 
     def _used(self) -> tuple[int, int]:
         """Sample-steps and FLOPs of this call so far, the read-out included."""
-        point = self._first.point
-        flops = self._fixed + self.batch * self._meter.price("readout", point.z) + self._executed_before
-        return sum(s.sample_steps for s in self._settlings), flops + sum(s.executed for s in self._settlings)
+        point = self.first.point
+        flops = self._fixed + self.batch * self.meter.price("readout", point.z) + self.executed_before
+        return sum(s.sample_steps for s in self.settlings), flops + sum(s.executed for s in self.settlings)
 
     def _solution(self, stage: Stage) -> Solution:
         carry = stage.carry()
         kept = carry.point if carry.best is None else carry.best
-        answer = self._meter.run("readout", self.model.readout, kept.z, self._c)
+        answer = self.meter.run("readout", self.model.readout, kept.z, self._c)
         flops = self._used()[1]
         return Solution(
             z=kept.z,
@@ -324,8 +326,8 @@ class Call:
             evals=carry.evals,
             flops_per_sample=carry.work,
             flops=flops,
-            fixed_flops=self._fixed + self.batch * self._meter.price("readout", kept.z),
-            uncounted=dict(self._meter.uncounted),
+            fixed_flops=self._fixed + self.batch * self.meter.price("readout", kept.z),
+            uncounted=dict(self.meter.uncounted),
             seconds=self.options.clock() - self._begun,
             carry=carry,
             origin=self.origin,
@@ -337,37 +339,3 @@ def _apart(solution: Solution) -> Solution:
     """A view of a call that goes on: what an observer writes into it cannot reach the call."""
     seen = ("z", "answer", "energy", "residual", "status", "steps", "evals", "flops_per_sample")
     return replace(solution, **{name: rows.map_rows(torch.clone, getattr(solution, name)) for name in seen})
-
-
-class _Runner:
-    """The `run` that an adjoint is handed."""
-
-    def __init__(self, call: Call) -> None:
-        self._call = call
-        o = call.options
-        shared = (o.seconds, o.flops, o.budget, o.callback)
-        self.steps_only = call.stop is None and all(option is None for option in shared)
-
-    def __call__(
-        self, carry: Carry, *, graph: bool, spare: int = 0, twice: int = 0, target: Tensor | None = None
-    ) -> Iterator[Stage]:
-        call, limits = self._call, self._call._limits
-        problem, graph = call.problem, graph and call.graph
-        limits = limits.again() if target is None else limits.only_steps(target)
-        limits = limits.spare(spare, carry) if spare else limits
-        if twice:
-            limits = limits.holding_back(call.batch * twice, self._flops_of(carry, twice))
-        before = 0
-        if graph and carry is not call._first:
-            starter = Starter(problem, call._x, call.dtype, True, None)
-            carry = starter.refresh(carry)
-            before = starter.executed
-        settling = Settling(problem, carry, graph)
-        settling.executed = before
-        call._settlings.append(settling)
-        return iterate(settling, limits)
-
-    def _flops_of(self, carry: Carry, steps: int) -> int:
-        """The most that so many differentiated steps of the whole batch execute, their first point included."""
-        call, z = self._call, carry.point.z
-        return call.batch * (call._meter.price("point", z) + steps * call.problem.most(z, True))

@@ -17,6 +17,7 @@ from ebm.objective import Objective
 from ebm.solvers.base import Solver
 
 __all__ = [
+    "check_adjoint",
     "check_fit",
     "check_latent",
     "check_limits",
@@ -168,6 +169,20 @@ def check_fit(solver: Solver, stop: Any, model: Objective, compiled: bool | int)
     if compiled and "levels" in model.provides:
         raise ValueError(
             f"`compile=True` cannot follow samples from rung to rung, which {type(model).__name__} does with each by itself. Leave `compile` out."
+        )
+
+
+def check_adjoint(adjoint: Any, solver: Solver) -> None:
+    """The solver can do what the gradient is made from."""
+    missing = sorted(adjoint.needs - solver.provides)
+    if missing:
+        able = {
+            "rest": "says what vanishes at rest (it judges rest by a residual of its own, without `move`)",
+            "reverse": "can be run backwards, as `Reversible(...)`",
+        }
+        raise ValueError(
+            f"`{type(adjoint).__name__}` needs a solver that {able.get(missing[0], missing[0])}; got {type(solver).__name__}. "
+            "Choose another solver, or `Unroll(checkpoint=...)`, which goes with every one."
         )
 
 

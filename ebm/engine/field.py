@@ -14,7 +14,7 @@ from ebm.engine.flops import FlopCounter
 from ebm.noise import Draw
 from ebm.objective import Flip, Objective, Point, Product, variable
 
-__all__ = ["CountedField", "Meter", "evaluate", "learn_prices", "pullback"]
+__all__ = ["CountedField", "Meter", "evaluate", "learn_prices", "pullback", "transposed"]
 
 
 class CountedField:
@@ -105,7 +105,12 @@ def pullback(objective: Objective, z: Any, c: Any) -> Product:
     with torch.enable_grad():
         latent = rows.map_rows(lambda leaf: variable(leaf, keep), z)
         force = evaluate(objective, latent, c).force
-    inputs, outputs = list(rows.leaves(latent)), list(rows.leaves(force))
+    return transposed(latent, force, keep)
+
+
+def transposed(latent: Any, outcome: Any, keep: bool) -> Product:
+    r"""The map :math:`v \mapsto v^T \partial \text{outcome} / \partial \text{latent}` of a graph; ``keep`` makes it differentiable."""
+    inputs, outputs = list(rows.leaves(latent)), list(rows.leaves(outcome))
     moved = [leaf.requires_grad for leaf in outputs]
 
     def product(direction: Any) -> Any:

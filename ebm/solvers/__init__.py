@@ -25,6 +25,7 @@ from ebm.solvers.picard import Picard
 from ebm.solvers.project import Box, Project, Sphere
 from ebm.solvers.proximal import FISTA, Proximal
 from ebm.solvers.restarts import Restarts
+from ebm.solvers.reversible import Reversible
 from ebm.solvers.rungs import OnRung
 from ebm.solvers.sweep import Sweep
 from ebm.solvers.tempering import Tempering
@@ -60,6 +61,7 @@ __all__ = [
     "Project",
     "Proximal",
     "Restarts",
+    "Reversible",
     "Solver",
     "Sphere",
     "Step",

@@ -173,6 +173,28 @@ class Solver(ABC):
         """How far from rest a point is under this solver, (B,); the objective's own, but for constraints."""
         return objective.residual(point, c)
 
+    @property
+    def provides(self) -> frozenset[str]:
+        """What an adjoint may ask for beyond a step: ``"rest"``, that `move` is right; ``"reverse"``, that `reverse` is there."""
+        return _rest_of(self, Solver)
+
+    def move(self, objective: Objective, point: Point, c: Any) -> Any:
+        """What vanishes at rest under this solver, a row tree like the latent: the force, but for constraints.
+
+        A solver with a residual of its own writes this, too, or implicit gradients refuse it.
+        """
+        return point.force
+
+    def reverse(self, field: Field, point: Point, memory: Any) -> tuple[Point, Any]:
+        """The point and memory before the step that led here, for a solver that lists ``"reverse"`` in ``provides``."""
+        raise NotImplementedError(f"{type(self).__name__} cannot be run backwards.")
+
+
+def _rest_of(solver: Solver, base: type[Solver]) -> frozenset[str]:
+    """Whether `move` tells the rest that `residual` judges: both are those of ``base``, or `move` is the solver's own."""
+    kind = type(solver)
+    return frozenset({"rest"}) if kind.residual is base.residual or kind.move is not base.move else frozenset()
+
 
 class Wrapper(Solver):
     """A solver around another (field ``inner``): hands on what it does not change."""
@@ -192,3 +214,10 @@ class Wrapper(Solver):
 
     def residual(self, objective: Objective, point: Point, c: Any) -> Tensor:
         return self.inner.residual(objective, point, c)
+
+    @property
+    def provides(self) -> frozenset[str]:
+        return self.inner.provides & _rest_of(self, Wrapper)
+
+    def move(self, objective: Objective, point: Point, c: Any) -> Any:
+        return self.inner.move(objective, point, c)

@@ -132,6 +132,11 @@ class Project(Wrapper):
         target = self.onto(rows.add(point.z, point.force))
         return rows.rms(rows.map_rows(torch.sub, target, point.z))
 
+    def move(self, objective: Objective, point: Point, c: Any) -> Any:
+        """The projected move."""
+        target = self.onto(rows.add(point.z, self.inner.move(objective, point, c)))
+        return rows.map_rows(torch.sub, target, point.z)
+
 
 class _Projected(View):
     """A field that sees only latents of the set."""
