@@ -128,7 +128,9 @@ class Energy(Objective):
 
     def forward(self, z: Any, c: Any) -> Tensor:
         """One energy a sample, (B,)."""
-        raise NotImplementedError
+        raise NotImplementedError(
+            f"`{type(self).__name__}` has no `forward(z, c)`. Define it: an energy a sample, shape (B,), as in `ebm.Energy`'s example."
+        )
 
     def point(self, z: Any, c: Any) -> Point:
         """The latent, its energy (B,) and minus the gradient; differentiable where the grad mode asks for it."""
@@ -176,7 +178,9 @@ class Update(Objective):
 
     def forward(self, z: Any, c: Any) -> Any:
         """The next latent, like ``z``."""
-        raise NotImplementedError
+        raise NotImplementedError(
+            f"`{type(self).__name__}` has no `forward(z, c)`. Define it: a latent like `z`, as in `ebm.Update`'s example."
+        )
 
     def point(self, z: Any, c: Any) -> Point:
         """The latent and the move :math:`f(z) - z`; the energy is None."""

@@ -56,7 +56,7 @@ class Implicit(Adjoint):
         >>> class Springs(ebm.Energy):
         ...     def init_latent(self, c, draw):
         ...         return torch.zeros_like(c)
-        ...     def energy(self, z, c):
+        ...     def forward(self, z, c):
         ...         return 0.5 * (z - c).square().sum(1) + 0.5 * z.square().sum(1)
         >>> x = torch.ones(1, 2, requires_grad=True)
         >>> ebm.infer(Springs(), x, steps=50, adjoint=ebm.Implicit()).z.sum().backward()

@@ -219,6 +219,13 @@ def test_an_energy_without_a_graph():
         ebm.infer(Deaf(), X, steps=1)
 
 
+@pytest.mark.parametrize("kind", [ebm.Energy, ebm.Update])
+def test_a_model_without_its_formula(kind: type[ebm.Objective]):
+    empty = type("Empty", (kind,), {})()
+    with pytest.raises(NotImplementedError, match=r"`Empty` has no `forward\(z, c\)`. Define it"):
+        ebm.infer(empty, X, steps=1, start=X)
+
+
 def test_an_update_of_another_shape():
     class Wrong(Tanh):
         def forward(self, z, c):
