@@ -70,6 +70,7 @@ SOLVERS: dict[str, ebm.Solver] = {
     "restarts of a sampler": ebm.Restarts(3, ebm.Langevin(0.05, 0.5), spread=0.4),
     "restarts of sweeps": ebm.Restarts(3, ebm.Asynchronous(), spread=lambda z, draw: draw.normal(z).sign(), every=2),
     "boxed restarts": ebm.Project(ebm.Restarts(3, ebm.Adam(0.1), spread=0.4, every=2), ebm.Box(-0.3, 0.5)),
+    "reversible": ebm.Reversible(0.4, step_size=0.5),
 }
 
 X = numbers(5, 3, seed=9)
@@ -244,4 +245,7 @@ ADJOINTS: dict[str, ebm.Adjoint] = {
     "unroll": ebm.Unroll(),
     "truncated": ebm.Truncated(2),
     "truncated beyond": ebm.Truncated(20),
+    "checkpointed": ebm.Unroll(checkpoint=2),
+    "implicit": ebm.Implicit(),
+    "reverse": ebm.Reverse(segment=2),
 }
