@@ -13,7 +13,7 @@ from ebm.noise import Draw
 from ebm.objective import Point
 from ebm.solvers.base import Field, Info, Solver, Step
 from ebm.solvers.descent import positive
-from ebm.solvers.trial import evaluate_trial
+from ebm.solvers.trial import choose, evaluate_trial
 
 __all__ = ["Anderson"]
 
@@ -27,8 +27,10 @@ class Anderson(Solver):
     .. math:: \min_\alpha \|\textstyle\sum_i \alpha_i g_i\|^2 + \rho\,\overline{\|g\|^2}\,\|\alpha\|^2,\quad
               \textstyle\sum_i \alpha_i = 1,\qquad z' = \textstyle\sum_i \alpha_i (z_i + \beta g_i)
 
-    The ridge is relative to the mean squared force of the window, so the method keeps its speed at small residuals. If
-    the mixed latent fails the safeguard, the sample stays, forgets its past, and its next step is a plain one.
+    The ridge is relative to the mean squared force of the window, so the method keeps its speed at small residuals. A
+    step costs one evaluation, ``window`` inner products and as many additions of latents. If the mixed latent fails the
+    safeguard, the sample stays, forgets its past, and its next step is a plain one; so is the step of a sample whose
+    system is so ill-conditioned that its weights would cost half of the digits.
 
     Args:
         window: how many past latents are mixed, at least 2; memory is 2 x window latents a sample.
@@ -45,8 +47,8 @@ class Anderson(Solver):
         >>> ebm.Anderson(window=5, mixing=0.5).window
         5
 
-    Source: Anderson (1965); Walker and Ni (2011), algorithm AA, in the constrained form. The relative ridge and the
-    safeguard are ours.
+    Source: Anderson (1965); Walker and Ni (2011), algorithm AA, in the constrained form. The relative ridge, the
+    safeguard and the restarts are ours.
     """
 
     window: int = 5
@@ -77,57 +79,71 @@ class Anderson(Solver):
         return {"point": 2 if differentiated else 1}
 
     def init(self, point: Point) -> Any:
-        """The past latents and forces, newest last, and how much of the window they and the running point fill (B,)."""
-        z = rows.flatten(point.z)
-        empty = torch.zeros(z.shape[0], self.window - 1, z.shape[1], dtype=z.dtype, device=z.device)
-        return {"z": empty, "force": empty, "filled": torch.ones(z.shape[0], dtype=torch.int64, device=z.device)}
+        """Past forces and plain moves, oldest first, the forces' inner products, and how many points count, the running one included."""
+        force = rows.flatten(point.force)
+        past = (torch.zeros_like(force),) * (self.window - 1)
+        gram = torch.zeros(len(force), self.window - 1, self.window - 1, dtype=torch.float64, device=force.device)
+        filled = torch.ones(len(force), dtype=torch.int64, device=force.device)
+        return {"force": past, "moved": past, "gram": gram, "filled": filled}
 
     def step(self, field: Field, point: Point, memory: Any, draw: Draw) -> Step:
         """One evaluation at the mixed latent."""
         # the running point is not in the memory: where a graph begins anew, its force has one and a remembered force has none
-        past_z = torch.cat([memory["z"], rows.flatten(point.z)[:, None]], 1)
-        past_force = torch.cat([memory["force"], rows.flatten(point.force)[:, None]], 1)
-        filled = memory["filled"]
-        weights = self._weights(past_force, filled)
-        mixed = torch.einsum("bm,bmd->bd", weights, past_z + self.mixing * past_force)
-        trial = evaluate_trial(field, rows.unflatten(mixed, point.z), point)
-        plain = filled == 1
+        force = rows.flatten(point.force)
+        forces = (*memory["force"], force)
+        moved = (*memory["moved"], torch.add(rows.flatten(point.z), force, alpha=self.mixing))
+        gram = _bordered(memory["gram"], forces)
+        weights, sound = self._weights(gram, memory["filled"], force.dtype)
+        trial = evaluate_trial(field, rows.unflatten(_mixed(weights, moved), point.z), point)
+        plain = ~sound | (memory["filled"] == 1)
         accepted = trial.finite & (plain | self._no_worse(trial.point, point))
-        new = Point(*rows.where(accepted, tuple(trial.point), tuple(point)))
+        following = (torch.where(sound, memory["filled"], 1) + 1).clamp_max(self.window)
         memory = {
-            "z": past_z[:, 1:],
-            "force": past_force[:, 1:],
-            "filled": torch.where(accepted, (filled + 1).clamp_max(self.window), torch.ones_like(filled)),
+            "force": forces[1:],
+            "moved": moved[1:],
+            "gram": gram[:, 1:, 1:],
+            "filled": torch.where(accepted, following, 1),
         }
-        return Step(new, memory, Info(accepted, plain & ~trial.finite))
+        return Step(choose(accepted, trial.point, point), memory, Info(accepted, plain & ~trial.finite))
 
-    def _weights(self, past: Tensor, filled: Tensor) -> Tensor:
-        """The mixing weights (B, window), in float64: the Gram matrix squares the spread of the residuals."""
-        slots = torch.arange(self.window, device=past.device)
-        used = slots >= self.window - filled[:, None]
-        gram = (past @ past.transpose(1, 2)).to(torch.float64)
+    def _weights(self, gram: Tensor, filled: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """The mixing weights (B, window), all on the newest point where the system is unsound, and where it is sound.
+
+        In float64: the Gram matrix squares the spread of the forces.
+        """
+        newest_first = torch.arange(self.window - 1, -1, -1, device=gram.device)
+        used = newest_first < filled[:, None]
         mean = (gram.diagonal(dim1=1, dim2=2) * used).sum(1) / filled
-        mean = torch.where(mean > 0, mean, torch.ones_like(mean))
-        gram = gram / mean[:, None, None] + torch.eye(self.window, dtype=gram.dtype, device=gram.device) * self._floor(
-            past
-        )
-        both = used[:, :, None] & used[:, None, :]
-        gram = torch.where(both, gram, torch.eye(self.window, dtype=gram.dtype, device=gram.device))
-        raw, _ = torch.linalg.solve_ex(gram, used.to(gram.dtype))
+        mean = torch.where(mean > 0, mean, 1.0)
+        floor = max(self.ridge, torch.finfo(gram.dtype).eps)  # what keeps an exactly singular system solvable
+        eye = torch.eye(self.window, dtype=gram.dtype, device=gram.device)
+        system = torch.where(used[:, :, None] & used[:, None, :], gram / mean[:, None, None] + floor * eye, eye)
+        raw, _ = torch.linalg.solve_ex(system, used.to(gram.dtype))
         total = raw.sum(1, keepdim=True)
-        newest = torch.zeros_like(raw)
-        newest[:, -1] = 1.0
-        usable = torch.isfinite(total) & (total.abs() > torch.finfo(gram.dtype).eps)
-        return torch.where(usable, raw / torch.where(usable, total, torch.ones_like(total)), newest).to(past.dtype)
-
-    def _floor(self, past: Tensor) -> float:
-        """The ridge, and never less than what keeps an exactly singular system solvable."""
-        return max(self.ridge, torch.finfo(torch.float64).eps)
+        # weights of this size would cancel half of the digits of the latents they mix; the comparison is false for nan
+        sound = raw.abs().sum(1, keepdim=True) < total.abs() * torch.finfo(dtype).eps ** -0.5
+        mixing = raw / torch.where(sound, total, 1.0)
+        return torch.where(sound, mixing, (newest_first == 0).to(gram.dtype)).to(dtype), sound[:, 0]
 
     def _no_worse(self, new: Point, old: Point) -> Tensor:
         if self.safeguard == "energy":
             assert new.energy is not None and old.energy is not None  # `needs` says so at the door
             return new.energy <= old.energy
         if self.safeguard is None:
-            return torch.ones(rows.count(new.z), dtype=torch.bool, device=next(rows.leaves(new.z)).device)
+            return torch.ones(rows.count(new.z), dtype=torch.bool, device=rows.first_leaf(new.z).device)
         return rows.rms(new.force) <= self.growth * rows.rms(old.force)
+
+
+def _bordered(gram: Tensor, forces: tuple[Tensor, ...]) -> Tensor:
+    """The inner products of the past forces, with those of the last one added: all that a step has to compute."""
+    row = torch.stack([torch.linalg.vecdot(force, forces[-1]) for force in forces], 1).to(gram.dtype)
+    return torch.cat([torch.cat([gram, row[:, :-1, None]], 2), row[:, None, :]], 1)
+
+
+def _mixed(weights: Tensor, latents: tuple[Tensor, ...]) -> Tensor:
+    """The weighted sum, sample by sample."""
+    columns = weights.unsqueeze(2).unbind(1)
+    total = columns[0] * latents[0]
+    for column, latent in zip(columns[1:], latents[1:], strict=True):
+        total = torch.addcmul(total, column, latent)
+    return total

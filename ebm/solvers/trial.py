@@ -11,7 +11,7 @@ from ebm import rows
 from ebm.objective import Point
 from ebm.solvers.base import Field
 
-__all__ = ["Trial", "evaluate_trial"]
+__all__ = ["Trial", "choose", "evaluate_trial"]
 
 
 class Trial(NamedTuple):
@@ -32,3 +32,10 @@ def evaluate_trial(field: Field, z: Any, fallback: Point) -> Trial:
     if torch.is_grad_enabled() and not bool(finite.all()):
         point = field(rows.where(finite, z, fallback.z))
     return Trial(point, finite)
+
+
+def choose(accepted: Tensor, trial: Point, fallback: Point) -> Point:
+    """The trial where it was accepted, the fallback elsewhere; no row is copied where all were."""
+    if not torch.compiler.is_compiling() and bool(accepted.all()):
+        return trial
+    return Point(*rows.where(accepted, tuple(trial), tuple(fallback)))
