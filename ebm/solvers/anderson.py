@@ -37,7 +37,9 @@ class Anderson(Solver):
         ridge: rho >= 0, relative.
         mixing: beta > 0, the step size of the underlying iteration; for an energy choose it as for `Descent`.
         safeguard: what may not get worse: ``"residual"`` (by more than ``growth``), ``"energy"``, or None.
-        growth: the most by which the residual may grow in an accepted step.
+        growth: the most by which the residual may grow in a mixed step.
+        every: >= 1; a mixed step is followed by ``every - 1`` plain ones. Where the plain step does not diverge, 3 saves
+            most of the mixing's cost and often steps as well.
 
     Raises:
         ValueError: a setting outside its range.
@@ -47,8 +49,9 @@ class Anderson(Solver):
         >>> ebm.Anderson(window=5, mixing=0.5).window
         5
 
-    Source: Anderson (1965); Walker and Ni (2011), algorithm AA, in the constrained form. The relative ridge, the
-    safeguard and the restarts are ours.
+    Source: Anderson (1965); Walker and Ni (2011), algorithm AA, in the constrained form; Pratapa, Suryanarayana
+    and Pask (2016) for ``every``, the alternating Anderson-Jacobi method. The relative ridge, the safeguard and the
+    restarts are ours.
     """
 
     window: int = 5
@@ -56,6 +59,7 @@ class Anderson(Solver):
     mixing: float = 1.0
     safeguard: Literal["residual", "energy"] | None = "residual"
     growth: float = 2.0
+    every: int = 1
 
     def __post_init__(self) -> None:
         if self.window < 2:
@@ -66,6 +70,8 @@ class Anderson(Solver):
             raise ValueError(
                 f'`Anderson(safeguard=...)` is "residual", "energy" or None; got {self.safeguard!r}. Leave it out.'
             )
+        if self.every < 1:
+            raise ValueError(f"`Anderson(every=...)` must be at least 1; got {self.every}. Try 3.")
         positive("Anderson", "mixing", self.mixing)
         positive("Anderson", "growth", self.growth)
 
@@ -79,12 +85,13 @@ class Anderson(Solver):
         return {"point": 2 if differentiated else 1}
 
     def init(self, point: Point) -> Any:
-        """Past forces and plain moves, oldest first, the forces' inner products, and how many points count, the running one included."""
+        """Past forces and plain moves, oldest first; the forces' inner products; how many points count, the running one
+        included; and the plain steps since the last mixed one."""
         force = rows.flatten(point.force)
         past = (torch.zeros_like(force),) * (self.window - 1)
         gram = torch.zeros(len(force), self.window - 1, self.window - 1, dtype=torch.float64, device=force.device)
-        filled = torch.ones(len(force), dtype=torch.int64, device=force.device)
-        return {"force": past, "moved": past, "gram": gram, "filled": filled}
+        none = torch.zeros(len(force), dtype=torch.int64, device=force.device)
+        return {"force": past, "moved": past, "gram": gram, "filled": none + 1, "plain": none}
 
     def step(self, field: Field, point: Point, memory: Any, draw: Draw) -> Step:
         """One evaluation at the mixed latent."""
@@ -93,21 +100,25 @@ class Anderson(Solver):
         forces = (*memory["force"], force)
         moved = (*memory["moved"], torch.add(rows.flatten(point.z), force, alpha=self.mixing))
         gram = _bordered(memory["gram"], forces)
-        weights, sound = self._weights(gram, memory["filled"], force.dtype)
-        trial = evaluate_trial(field, rows.unflatten(_mixed(weights, moved), point.z), point)
-        plain = ~sound | (memory["filled"] == 1)
-        accepted = trial.finite & (plain | self._no_worse(trial.point, point))
-        following = (torch.where(sound, memory["filled"], 1) + 1).clamp_max(self.window)
-        memory = {
+        due = (memory["filled"] > 1) & (memory["plain"] >= self.every - 1)
+        proposal, mixed, sound = moved[-1], due, torch.ones_like(due)
+        if torch.compiler.is_compiling() or bool(due.any()):
+            weights, mixed, sound = self._weights(gram, memory["filled"], due, force.dtype)
+            proposal = _combined(weights, moved)
+        trial = evaluate_trial(field, rows.unflatten(proposal, point.z), point)
+        accepted = trial.finite & (~mixed | self._no_worse(trial.point, point))
+        going_on = accepted & sound
+        following = {
             "force": forces[1:],
             "moved": moved[1:],
             "gram": gram[:, 1:, 1:],
-            "filled": torch.where(accepted, following, 1),
+            "filled": torch.where(going_on, memory["filled"] + 1, 1 + accepted.to(torch.int64)).clamp_max(self.window),
+            "plain": torch.where(going_on & ~mixed, memory["plain"] + 1, 0).clamp_max(self.every - 1),
         }
-        return Step(choose(accepted, trial.point, point), memory, Info(accepted, plain & ~trial.finite))
+        return Step(choose(accepted, trial.point, point), following, Info(accepted, ~mixed & ~trial.finite))
 
-    def _weights(self, gram: Tensor, filled: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """The mixing weights (B, window), all on the newest point where the system is unsound, and where it is sound.
+    def _weights(self, gram: Tensor, filled: Tensor, due: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        """The weights (B, window), which samples mix with them, and which found a sound system; others move plainly.
 
         In float64: the Gram matrix squares the spread of the forces.
         """
@@ -119,11 +130,13 @@ class Anderson(Solver):
         eye = torch.eye(self.window, dtype=gram.dtype, device=gram.device)
         system = torch.where(used[:, :, None] & used[:, None, :], gram / mean[:, None, None] + floor * eye, eye)
         raw, _ = torch.linalg.solve_ex(system, used.to(gram.dtype))
-        total = raw.sum(1, keepdim=True)
-        # weights of this size would cancel half of the digits of the latents they mix; the comparison is false for nan
-        sound = raw.abs().sum(1, keepdim=True) < total.abs() * torch.finfo(dtype).eps ** -0.5
-        mixing = raw / torch.where(sound, total, 1.0)
-        return torch.where(sound, mixing, (newest_first == 0).to(gram.dtype)).to(dtype), sound[:, 0]
+        total = raw.sum(1)
+        # larger weights would cancel half of the digits of the latents they mix; a comparison with nan is false
+        sound = raw.abs().sum(1) < total.abs() * torch.finfo(dtype).eps ** -0.5
+        mixed = due & sound
+        weights = raw / torch.where(mixed, total, 1.0)[:, None]
+        weights = torch.where(mixed[:, None], weights, (newest_first == 0).to(gram.dtype))
+        return weights.to(dtype), mixed, sound | ~due
 
     def _no_worse(self, new: Point, old: Point) -> Tensor:
         if self.safeguard == "energy":
@@ -140,7 +153,7 @@ def _bordered(gram: Tensor, forces: tuple[Tensor, ...]) -> Tensor:
     return torch.cat([torch.cat([gram, row[:, :-1, None]], 2), row[:, None, :]], 1)
 
 
-def _mixed(weights: Tensor, latents: tuple[Tensor, ...]) -> Tensor:
+def _combined(weights: Tensor, latents: tuple[Tensor, ...]) -> Tensor:
     """The weighted sum, sample by sample."""
     columns = weights.unsqueeze(2).unbind(1)
     total = columns[0] * latents[0]
