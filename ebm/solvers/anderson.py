@@ -17,6 +17,8 @@ from ebm.solvers.trial import choose, evaluate_trial
 
 __all__ = ["Anderson"]
 
+Latents = tuple[Tensor, ...]
+
 
 @dataclass(frozen=True)
 class Anderson(Solver):
@@ -85,8 +87,8 @@ class Anderson(Solver):
         return {"point": 2 if differentiated else 1}
 
     def init(self, point: Point) -> Any:
-        """Past forces and plain moves, oldest first; the forces' inner products; how many points count, the running one
-        included; and the plain steps since the last mixed one."""
+        """Past forces and plain moves, oldest first; inner products of the forces; and two counts (B,): the points in the
+        window, the running one included, and the plain steps since the last mixed one."""
         force = rows.flatten(point.force)
         past = (torch.zeros_like(force),) * (self.window - 1)
         gram = torch.zeros(len(force), self.window - 1, self.window - 1, dtype=torch.float64, device=force.device)
@@ -94,36 +96,50 @@ class Anderson(Solver):
         return {"force": past, "moved": past, "gram": gram, "filled": none + 1, "plain": none}
 
     def step(self, field: Field, point: Point, memory: Any, draw: Draw) -> Step:
-        """One evaluation at the mixed latent."""
+        """One evaluation, at the mixed latent or at the plain move."""
         # the running point is not in the memory: where a graph begins anew, its force has one and a remembered force has none
         force = rows.flatten(point.force)
         forces = (*memory["force"], force)
         moved = (*memory["moved"], torch.add(rows.flatten(point.z), force, alpha=self.mixing))
-        gram = _bordered(memory["gram"], forces)
         due = (memory["filled"] > 1) & (memory["plain"] >= self.every - 1)
-        proposal, mixed, sound = moved[-1], due, torch.ones_like(due)
-        if torch.compiler.is_compiling() or bool(due.any()):
-            weights, mixed, sound = self._weights(gram, memory["filled"], due, force.dtype)
-            proposal = _combined(weights, moved)
-        trial = evaluate_trial(field, rows.unflatten(proposal, point.z), point)
-        accepted = trial.finite & (~mixed | self._no_worse(trial.point, point))
-        going_on = accepted & sound
-        following = {
+        # mixing costs as much as several evaluations of a small model: worth a look whether any sample wants it
+        if self.every == 1 or torch.compiler.is_compiling() or bool(due.any()):
+            return self._mixing(field, point, memory, forces, moved, due)
+        memory = {
             "force": forces[1:],
             "moved": moved[1:],
-            "gram": gram[:, 1:, 1:],
-            "filled": torch.where(going_on, memory["filled"] + 1, 1 + accepted.to(torch.int64)).clamp_max(self.window),
-            "plain": torch.where(going_on & ~mixed, memory["plain"] + 1, 0).clamp_max(self.every - 1),
+            "gram": _shifted(memory["gram"]),
+            "filled": (memory["filled"] + 1).clamp_max(self.window),
+            "plain": memory["plain"] + 1,
         }
-        return Step(choose(accepted, trial.point, point), following, Info(accepted, ~mixed & ~trial.finite))
+        return Step(field(rows.unflatten(moved[-1], point.z)), memory, Info(~due))
 
-    def _weights(self, gram: Tensor, filled: Tensor, due: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-        """The weights (B, window), which samples mix with them, and which found a sound system; others move plainly.
+    def _mixing(self, field: Field, point: Point, memory: Any, forces: Latents, moved: Latents, due: Tensor) -> Step:
+        """A step of which the samples that are ``due`` may mix; the others move plainly."""
+        gram = _gram(memory["gram"], forces, min(self.every, self.window))
+        weights, sound = self._weights(gram, memory["filled"], forces[-1].dtype)
+        mixed = due & sound
+        z = rows.unflatten(_combined(weights, moved, mixed), point.z)
+        trial = evaluate_trial(field, z, point, mixed)
+        accepted = trial.finite & (~mixed | self._no_worse(trial.point, point))
+        filled = torch.where(due & ~sound, 1, memory["filled"]) + 1
+        kept = gram[:, 1:, 1:]
+        memory = {
+            "force": forces[1:],
+            "moved": moved[1:],
+            # products are kept from a sample's own mixing alone, so that its memory does not depend on its company
+            "gram": kept if self.every == 1 else torch.where(due[:, None, None], kept, _shifted(memory["gram"])),
+            "filled": torch.where(accepted, filled, 1).clamp_max(self.window),
+            "plain": torch.where(due, 0, memory["plain"] + 1).clamp_max(self.every - 1),
+        }
+        return Step(choose(accepted, trial.point, point), memory, Info(accepted))
+
+    def _weights(self, gram: Tensor, filled: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """The mixing weights (B, window), and which samples have a sound system.
 
         In float64: the Gram matrix squares the spread of the forces.
         """
-        newest_first = torch.arange(self.window - 1, -1, -1, device=gram.device)
-        used = newest_first < filled[:, None]
+        used = torch.arange(self.window - 1, -1, -1, device=gram.device) < filled[:, None]
         mean = (gram.diagonal(dim1=1, dim2=2) * used).sum(1) / filled
         mean = torch.where(mean > 0, mean, 1.0)
         floor = max(self.ridge, torch.finfo(gram.dtype).eps)  # what keeps an exactly singular system solvable
@@ -133,10 +149,7 @@ class Anderson(Solver):
         total = raw.sum(1)
         # larger weights would cancel half of the digits of the latents they mix; a comparison with nan is false
         sound = raw.abs().sum(1) < total.abs() * torch.finfo(dtype).eps ** -0.5
-        mixed = due & sound
-        weights = raw / torch.where(mixed, total, 1.0)[:, None]
-        weights = torch.where(mixed[:, None], weights, (newest_first == 0).to(gram.dtype))
-        return weights.to(dtype), mixed, sound | ~due
+        return (raw / torch.where(sound, total, 1.0)[:, None]).to(dtype), sound
 
     def _no_worse(self, new: Point, old: Point) -> Tensor:
         if self.safeguard == "energy":
@@ -147,14 +160,27 @@ class Anderson(Solver):
         return rows.rms(new.force) <= self.growth * rows.rms(old.force)
 
 
-def _bordered(gram: Tensor, forces: tuple[Tensor, ...]) -> Tensor:
-    """The inner products of the past forces, with those of the last one added: all that a step has to compute."""
-    row = torch.stack([torch.linalg.vecdot(force, forces[-1]) for force in forces], 1).to(gram.dtype)
-    return torch.cat([torch.cat([gram, row[:, :-1, None]], 2), row[:, None, :]], 1)
+def _gram(past: Tensor, forces: Latents, fresh: int) -> Tensor:
+    """The inner products of the forces, (B, window, window); only those with the last ``fresh`` ones are computed."""
+    size, old = len(forces), len(forces) - fresh
+    pairs = [(row, column) for row in range(old, size) for column in range(row + 1)]
+    new = torch.stack([torch.linalg.vecdot(forces[row], forces[column]) for row, column in pairs], 1)
+    place = {pair: old * old + number for number, pair in enumerate(pairs)}
+    place |= {(row, column): row * old + column for row in range(old) for column in range(old)}
+    index = [place[max(row, column), min(row, column)] for row in range(size) for column in range(size)]
+    known = torch.cat([past[:, :old, :old].flatten(1), new.to(past.dtype)], 1)
+    return known.index_select(1, torch.tensor(index, device=past.device)).view(-1, size, size)
 
 
-def _combined(weights: Tensor, latents: tuple[Tensor, ...]) -> Tensor:
-    """The weighted sum, sample by sample."""
+def _shifted(gram: Tensor) -> Tensor:
+    """The products of the past with its oldest point gone; those with the newest one are not known yet."""
+    return torch.nn.functional.pad(gram[:, 1:, 1:], (0, 1, 0, 1))
+
+
+def _combined(weights: Tensor, latents: Latents, mixed: Tensor) -> Tensor:
+    """The weighted sum where ``mixed``, the newest latent elsewhere."""
+    newest = [0.0] * (len(latents) - 1) + [1.0]
+    weights = torch.where(mixed[:, None], weights, torch.tensor(newest, dtype=weights.dtype, device=weights.device))
     columns = weights.unsqueeze(2).unbind(1)
     total = columns[0] * latents[0]
     for column, latent in zip(columns[1:], latents[1:], strict=True):
