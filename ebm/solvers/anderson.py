@@ -42,6 +42,8 @@ class Anderson(Solver):
         growth: the most by which the residual may grow in a mixed step.
         every: >= 1; a mixed step is followed by ``every - 1`` plain ones. Where the plain step does not diverge, 3 saves
             most of the mixing's cost and often steps as well.
+        spare: in [0, 1); a sample whose last step shrank the force to less than ``spare`` times its size moves plainly:
+            it has no need of mixing. Zero mixes always.
 
     Raises:
         ValueError: a setting outside its range.
@@ -62,6 +64,7 @@ class Anderson(Solver):
     safeguard: Literal["residual", "energy"] | None = "residual"
     growth: float = 2.0
     every: int = 1
+    spare: float = 0.0
 
     def __post_init__(self) -> None:
         if self.window < 2:
@@ -74,6 +77,8 @@ class Anderson(Solver):
             )
         if self.every < 1:
             raise ValueError(f"`Anderson(every=...)` must be at least 1; got {self.every}. Try 3.")
+        if not 0 <= self.spare < 1:
+            raise ValueError(f"`Anderson(spare=...)` must lie in [0, 1); got {self.spare}. Try 0.5.")
         positive("Anderson", "mixing", self.mixing)
         positive("Anderson", "growth", self.growth)
 
@@ -102,8 +107,15 @@ class Anderson(Solver):
         forces = (*memory["force"], force)
         moved = (*memory["moved"], torch.add(rows.flatten(point.z), force, alpha=self.mixing))
         due = (memory["filled"] > 1) & (memory["plain"] >= self.every - 1)
-        # mixing costs as much as several evaluations of a small model: worth a look whether any sample wants it
-        if self.every == 1 or torch.compiler.is_compiling() or bool(due.any()):
+        if self.spare and self._worth(due):
+            quick = due & (rows.rms(force) < self.spare * rows.rms(forces[-2]))
+            due = due & ~quick
+            # moving plainly out of turn, a sample has no products of its past: it begins anew
+            memory = memory | {
+                "filled": torch.where(quick, 0, memory["filled"]),
+                "plain": torch.where(quick, -1, memory["plain"]),
+            }
+        if self._worth(due):
             return self._mixing(field, point, memory, forces, moved, due)
         memory = {
             "force": forces[1:],
@@ -112,7 +124,11 @@ class Anderson(Solver):
             "filled": (memory["filled"] + 1).clamp_max(self.window),
             "plain": memory["plain"] + 1,
         }
-        return Step(field(rows.unflatten(moved[-1], point.z)), memory, Info(~due))
+        return Step(field(rows.unflatten(moved[-1], point.z)), memory, Info(torch.ones_like(due)))
+
+    def _worth(self, due: Tensor) -> bool:
+        """Whether any sample may mix: it costs as much as evaluating a small model, so this is worth a look."""
+        return self.every == 1 or torch.compiler.is_compiling() or bool(due.any())
 
     def _mixing(self, field: Field, point: Point, memory: Any, forces: Latents, moved: Latents, due: Tensor) -> Step:
         """A step of which the samples that are ``due`` may mix; the others move plainly."""
@@ -140,7 +156,7 @@ class Anderson(Solver):
         In float64: the Gram matrix squares the spread of the forces.
         """
         used = torch.arange(self.window - 1, -1, -1, device=gram.device) < filled[:, None]
-        mean = (gram.diagonal(dim1=1, dim2=2) * used).sum(1) / filled
+        mean = (gram.diagonal(dim1=1, dim2=2) * used).sum(1) / filled.clamp_min(1)
         mean = torch.where(mean > 0, mean, 1.0)
         floor = max(self.ridge, torch.finfo(gram.dtype).eps)  # what keeps an exactly singular system solvable
         eye = torch.eye(self.window, dtype=gram.dtype, device=gram.device)
