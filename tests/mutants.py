@@ -481,9 +481,23 @@ FAULTS = [
     Fault(
         "an unsafe Anderson",
         "ebm/solvers/anderson.py",
-        "accepted = trial.finite & (plain | self._no_worse(trial.point, point))",
+        "accepted = trial.finite & (~mixed | self._no_worse(trial.point, point))",
         "accepted = trial.finite",
         "tests/solvers -k anderson",
+    ),
+    Fault(
+        "products of forces carried to the wrong place",
+        "ebm/solvers/anderson.py",
+        "known = torch.cat([past[:, :old, :old], new[:, :, :old].mT], 2)",
+        "known = torch.cat([past[:, -old:, -old:], new[:, :, :old].mT], 2)",
+        "tests/solvers/test_anderson.py",
+    ),
+    Fault(
+        "a sample that spares its mixing keeps a stale past",
+        "ebm/solvers/anderson.py",
+        '"filled": torch.where(quick, 0, memory["filled"]),',
+        '"filled": memory["filled"],',
+        "tests/solvers/test_anderson.py tests/contracts/test_promises.py -k 'anderson'",
     ),
     Fault(
         "noise of another size",

@@ -36,6 +36,7 @@ SOLVERS: dict[str, ebm.Solver] = {
     "picard": ebm.Picard(),
     "damped": ebm.Picard(0.5),
     "anderson": ebm.Anderson(3, mixing=0.5),
+    "anderson at times": ebm.Anderson(3, mixing=0.5, every=2, spare=0.5),
     "broyden": ebm.Broyden(3, mixing=0.5),
     "peaceman-rachford": ebm.PeacemanRachford(0.7),
     "anderson by energy": ebm.Anderson(4, mixing=0.5, safeguard="energy"),
