@@ -182,7 +182,8 @@ def _gram(past: Tensor, forces: Latents, fresh: int) -> Tensor:
     """The inner products of the forces, (B, window, window); only those with the last ``fresh`` ones are computed."""
     old = len(forces) - fresh
     stack = torch.stack(forces, 1)
-    new = torch.bmm(stack[:, old:], stack.mT).to(past.dtype)
+    with torch.autocast(stack.device.type, enabled=False):  # half precision is for the model's products
+        new = torch.bmm(stack[:, old:], stack.mT).to(past.dtype)
     known = torch.cat([past[:, :old, :old], new[:, :, :old].mT], 2)
     return torch.cat([known, new], 1)
 
