@@ -12,7 +12,6 @@ from tests.energies import Clock, ClosedQuadratic, Quadratic, Tanh, Tree, Wells,
 from tests.engine.test_resume import SOLVERS, same
 
 X = numbers(5, 3, seed=9)
-CONTINUOUS = list(MEMBERS.values())
 D = ebm.Descent(0.3)
 
 
@@ -78,7 +77,7 @@ class NoProducts(ebm.Energy):
         return (0.25 * z.square().square() + 0.5 * z.square() - z * c).sum(1)
 
 
-@pytest.mark.parametrize("solver", CONTINUOUS, ids=repr)
+@pytest.mark.parametrize("solver", MEMBERS.values(), ids=MEMBERS)
 def test_a_solvers_own_products_are_in_full_precision(solver: ebm.Solver):
     if not solver.needs <= NoProducts.provides:
         return
