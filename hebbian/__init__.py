@@ -15,6 +15,9 @@ from hebbian.statistics import Statistics as Statistics
 from hebbian.synapse import Dense as Dense
 from hebbian.synapse import Synapse as Synapse
 from hebbian.synapse import per_unit as per_unit
+from hebbian.traces import Traced as Traced
+from hebbian.traces import forget as forget
+from hebbian.traces import take as take
 
 __all__ = [
     "Dense",
@@ -23,7 +26,10 @@ __all__ = [
     "Oja",
     "Statistics",
     "Synapse",
+    "Traced",
+    "forget",
     "per_unit",
     "pseudo_gradient",
     "step",
+    "take",
 ]
