@@ -81,7 +81,9 @@ class Contrastive(LocalRule):
         assert signal is not None
         checks.one_each(self, len(pre), signal)
         if not bool((signal.abs() == 1).all()):
-            raise ValueError("`signal` of `Contrastive` holds other numbers than +1 (clamped) and -1 (free). Pass those.")
+            raise ValueError(
+                "`signal` of `Contrastive` holds other numbers than +1 (clamped) and -1 (free). Pass those."
+            )
         phase = signal.to(post.dtype)
         places = synapse.count(post) // max(len(post), 1)
         outer = synapse.outer(post * phase.view(-1, *[1] * (post.ndim - 1)), pre)

@@ -73,12 +73,7 @@ class RewardModulated(LocalRule):
     def __post_init__(self) -> None:
         checks.number(self, "rate", self.rate)
         checks.share(self, "decay", self.decay)
-        checks.number(self, "tracking", self.tracking, low=0)
-        if self.tracking > 1:
-            raise ValueError(
-                f"`RewardModulated` was given tracking={self.tracking!r}; a number from 0 to 1 is wanted, the part of the "
-                "way to the newest mean. Pass for example tracking=0.1."
-            )
+        checks.part(self, "tracking", self.tracking)
 
     def init_state(self, synapse: Synapse, weight: Tensor) -> State:
         """A baseline of zero, a mean of zero for each unit, and places for eligibilities."""

@@ -59,7 +59,9 @@ class ThreeFactor(LocalRule):
     rate: float
     decay: float = 0.0
     shared: bool = False
-    signal: ClassVar[str | None] = "the third factor, one number a sample, shape (B,), or one number, shape (), if shared"
+    signal: ClassVar[str | None] = (
+        "the third factor, one number a sample, shape (B,), or one number, shape (), if shared"
+    )
 
     def __post_init__(self) -> None:
         checks.number(self, "rate", self.rate)
