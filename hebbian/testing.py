@@ -283,7 +283,8 @@ def _refuses(rule: LocalRule, case: Case) -> None:
         _refused(rule, "forget", ValueError, lambda: _statistics(rule, case.take(slice(0, 1)), warmed))
     taller = torch.cat([case.weight, case.weight[:1]])
     _refused(rule, "weight", ValueError, lambda: rule.delta(statistics, taller, state))
-    _refused(rule, "dtype", TypeError, lambda: rule.delta(statistics, case.weight.float(), state))
+    if statistics.sums:  # a rule that looks at neither end has seen no dtype
+        _refused(rule, "dtype", TypeError, lambda: rule.delta(statistics, case.weight.float(), state))
 
 
 def _warmed(rule: LocalRule, case: Case) -> Any:
@@ -299,7 +300,9 @@ def _statistics(rule: LocalRule, case: Case, state: Any) -> Statistics:
 
 
 def _run(rule: LocalRule, case: Case) -> _Result:
+    """Two steps, and what the second returned: a rule that pairs spikes over time does nothing in its first."""
     state = rule.init_state(case.synapse, case.weight)
+    _, state = rule.delta(_statistics(rule, case, state), case.weight, state)
     statistics = _statistics(rule, case, state)
     return _Result(statistics, *rule.delta(statistics, case.weight, state))
 

@@ -40,7 +40,7 @@ class Delta(LocalRule):
         >>> for _ in range(30):
         ...     weight, state = step(rule, synapse, weight, pre, synapse.forward(weight, pre), state, signal=target)
         >>> weight
-        tensor([[ 3.0000, -1.0000]])
+        tensor([[ 3., -1.]])
 
     Source:
         Widrow and Hoff (1960), Adaptive switching circuits, there one sample at a time; here the mean over a batch.

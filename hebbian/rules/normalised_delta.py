@@ -42,8 +42,8 @@ class NormalisedDelta(LocalRule):
         >>> synapse, rule, weight = Dense(2, 1), NormalisedDelta(1.0), torch.zeros(1, 2)
         >>> pre, target = torch.tensor([[30.0, 40.0]]), torch.tensor([[5.0]])
         >>> weight, _ = step(rule, synapse, weight, pre, synapse.forward(weight, pre), None, signal=target)
-        >>> synapse.forward(weight, pre)
-        tensor([[5.]])
+        >>> print(f"{synapse.forward(weight, pre).item():.4f}")
+        5.0000
 
     Source:
         Nagumo and Noda (1967), A learning method for system identification, IEEE Trans. Automatic Control 12; the name
