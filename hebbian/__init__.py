@@ -6,6 +6,7 @@ A `LocalRule` turns the activity before and after a synapse into a change of its
 
 from __future__ import annotations
 
+from hebbian.layered import LayeredNet as LayeredNet
 from hebbian.learn import pseudo_gradient as pseudo_gradient
 from hebbian.learn import step as step
 from hebbian.rule import LocalRule as LocalRule
@@ -41,6 +42,7 @@ __all__ = [
     "Falling",
     "Gated",
     "Hebb",
+    "LayeredNet",
     "LocalRule",
     "Normalise",
     "NormalisedDelta",
