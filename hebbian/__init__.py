@@ -6,7 +6,11 @@ A `LocalRule` turns the activity before and after a synapse into a change of its
 
 from __future__ import annotations
 
+from hebbian.lateral import Lateral as Lateral
 from hebbian.layered import LayeredNet as LayeredNet
+from hebbian.layers import HebbianLateral as HebbianLateral
+from hebbian.layers import HebbianLayer as HebbianLayer
+from hebbian.layers import HebbianLinear as HebbianLinear
 from hebbian.learn import pseudo_gradient as pseudo_gradient
 from hebbian.learn import step as step
 from hebbian.rule import LocalRule as LocalRule
@@ -42,6 +46,10 @@ __all__ = [
     "Falling",
     "Gated",
     "Hebb",
+    "HebbianLateral",
+    "HebbianLayer",
+    "HebbianLinear",
+    "Lateral",
     "LayeredNet",
     "LocalRule",
     "Normalise",

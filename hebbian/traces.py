@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-__all__ = ["Rows", "Traced", "forget", "take", "traces_of", "with_traces"]
+__all__ = ["Rows", "Traced", "forget", "map_tensors", "take", "traces_of", "with_traces"]
 
 Rows: TypeAlias = Mapping[str, Tensor]
 """Traces by name, each with the sample as its first axis."""
@@ -106,6 +106,18 @@ def joined(one: Sequence[Rows], other: Sequence[Rows]) -> tuple[Rows, ...]:
         {name: torch.cat([value, second[name]]) for name, value in first.items()}
         for first, second in zip(one, other, strict=True)
     )
+
+
+def map_tensors(fn: Callable[[Tensor], Any], state: Any) -> Any:
+    """The state with every tensor replaced; traces that have not begun stay None."""
+    if isinstance(state, Tensor):
+        return fn(state)
+    if isinstance(state, dict):
+        return {name: map_tensors(fn, part) for name, part in state.items()}
+    if isinstance(state, (tuple, list)):
+        parts = [map_tensors(fn, part) for part in state]
+        return type(state)(*parts) if hasattr(state, "_fields") else type(state)(parts)
+    return state
 
 
 def _traced(state: Any) -> Iterator[Traced]:
