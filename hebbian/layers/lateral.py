@@ -116,7 +116,8 @@ class HebbianLateral(HebbianLayer):
         backprop: bool = False,
         transparent: bool = True,
     ) -> None:
-        super().__init__(Lateral(units), rule, activation, backprop=backprop, transparent=transparent)
+        unused = torch.Generator()  # of weights that begin at zero: the global one is left alone
+        super().__init__(Lateral(units), rule, activation, backprop=backprop, transparent=transparent, generator=unused)
         if feed is not None and not isinstance(feed, HebbianLayer):
             raise TypeError(
                 f"`HebbianLateral` was given a {type(feed).__name__} as its feed; a Hebbian layer is wanted, or None. "
