@@ -292,10 +292,10 @@ def test_the_gradient_is_that_of_the_state_at_rest() -> None:
 
 
 def test_anti_hebbian_weights_decorrelate() -> None:
-    mixing = numbers(14, 4, 4)
-    x = numbers(15, 400, 4) @ mixing / 2
-    layer = HebbianLateral(4, Hebb(-0.3), steps=300, solver=ebm.Anderson(5)).double()
-    for _ in range(150):
+    mixing = torch.eye(4, dtype=torch.float64) + 0.5 * numbers(14, 4, 4)
+    x = numbers(15, 400, 4) @ mixing
+    layer = HebbianLateral(4, Hebb(-0.1), steps=300, solver=ebm.Anderson(5)).double()
+    for _ in range(250):
         y = layer.learn(x)
 
     def correlation(z: Tensor) -> float:
