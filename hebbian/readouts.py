@@ -29,7 +29,7 @@ def ridge(inputs: Tensor, targets: Tensor, penalty: float = 1e-3, classes: int |
         a linear module, D to K, in the dtype of the inputs.
 
     Raises:
-        ValueError: shapes that do not fit, no samples, or a penalty that is not above 0.
+        ValueError: shapes that do not fit, no samples, inputs that are not finite, or a penalty that is not above 0.
 
     Example:
         >>> import torch
@@ -73,7 +73,7 @@ def logistic(
         a linear module, D to classes, in the dtype of the inputs.
 
     Raises:
-        ValueError: shapes that do not fit, no samples, or a penalty that is not above 0.
+        ValueError: shapes that do not fit, no samples, inputs that are not finite, or a penalty that is not above 0.
 
     Example:
         >>> import torch
@@ -120,6 +120,11 @@ def _targets(inputs: Tensor, targets: Tensor, classes: int | None) -> Tensor:
         raise ValueError(
             f"The inputs have shape {tuple(inputs.shape)} and the targets {tuple(targets.shape)}; (N, D) and (N,) or (N, K) are "
             "wanted, with at least one sample. Flatten the inputs, as `features` does."
+        )
+    if not bool(inputs.isfinite().all()):
+        raise ValueError(
+            "The inputs hold NaN or infinity; finite numbers are wanted. If they are features that were learned, begin again "
+            "with a lower rate."
         )
     if targets.ndim == 2:
         return targets

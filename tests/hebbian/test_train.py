@@ -120,6 +120,7 @@ def test_progress_is_shown_when_asked(capsys: pytest.CaptureFixture[str]) -> Non
         (lambda: joint(net_of(), iter(BATCHES), epochs=2), "gave no batch in epoch 2"),
         (lambda: ridge(BATCHES[0], torch.ones(5)), r"\(6, 5\) and the targets \(5,\)"),
         (lambda: ridge(BATCHES[0], torch.ones(6, 1), penalty=0.0), r"`penalty` is 0\.0"),
+        (lambda: ridge(BATCHES[0] / 0, torch.ones(6, 1)), "inputs hold NaN or infinity"),
         (lambda: logistic(BATCHES[0], torch.ones(6, 1)), r"`labels` has shape \(6, 1\)"),
     ],
 )
