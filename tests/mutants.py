@@ -98,6 +98,81 @@ FAULTS = [
         "(self.beta, -self.beta) if self.centred",
         "(self.beta, self.beta / 2) if self.centred",
         "tests/losses/test_two_phase.py -k bias",
+        "a spike sees itself",
+        "hebbian/rules/triplet_stdp.py",
+        "grown = synapse.outer(post * (self.plus + self.plus_triplet * o2), r1)",
+        "grown = synapse.outer(post * (self.plus + self.plus_triplet * (o2 + post)), r1)",
+        "tests/hebbian/test_rules_in_time.py",
+    ),
+    Fault(
+        "a slow trace fades too fast",
+        "hebbian/rules/triplet_stdp.py",
+        'arriving(state, "o2", self.tau_y, self.dt)',
+        'arriving(state, "o2", self.tau_x, self.dt)',
+        "tests/hebbian/test_rules_in_time.py",
+    ),
+    Fault(
+        "a baseline moves before it is used",
+        "hebbian/rules/reward_modulated.py",
+        'reward - means["reward"].to(post.dtype)',
+        "reward - reward.mean()",
+        "tests/hebbian/test_rule_contracts.py tests/hebbian/test_rules_in_time.py",
+    ),
+    Fault(
+        "closed samples move their traces",
+        "hebbian/rules/gated.py",
+        "old.index_copy(0, rows, new[name].to(old.dtype))",
+        "new[name].to(old.dtype).mean(0) + 0 * old",
+        "tests/hebbian/test_rule_contracts.py tests/hebbian/test_taught_and_bounded.py",
+    ),
+    Fault(
+        "a chain of parallel rules",
+        "hebbian/rules/chain.py",
+        "change, own = rule.change(part, new, own)",
+        "change, own = rule.change(part, weight, own)",
+        "tests/hebbian/test_taught_and_bounded.py",
+    ),
+    Fault(
+        "traces of two workers in the wrong order",
+        "hebbian/traces.py",
+        "torch.cat([value, second[name]])",
+        "torch.cat([second[name], value])",
+        "tests/hebbian/test_rule_contracts.py",
+    ),
+    Fault(
+        "layers of a settled net without the power of their feedback",
+        "hebbian/layered.py",
+        "rate * self.gamma ** (k + 1 - len(layers))",
+        "rate",
+        "tests/hebbian/test_layered_net.py",
+    ),
+    Fault(
+        "a length over all samples",
+        "hebbian/rules/normalised_delta.py",
+        "square = (synapse.seen_square(pre) + self.epsilon)",
+        "square = (synapse.seen_square(pre).mean(0, keepdim=True) + self.epsilon)",
+        "tests/hebbian/test_taught_and_bounded.py",
+    ),
+    Fault(
+        "a graph whose weights are written",
+        "hebbian/layers/base.py",
+        "self.weight.clone() if self.learning and torch.is_grad_enabled() else self.weight",
+        "self.weight",
+        "tests/hebbian/test_layers.py",
+    ),
+    Fault(
+        "a lateral layer that learns from its drive",
+        "hebbian/layers/lateral.py",
+        "return self.rule.statistics(self.synapse, answer, answer, self.state, signal)",
+        "return self.rule.statistics(self.synapse, drive, answer, self.state, signal)",
+        "tests/hebbian/test_layers.py",
+    ),
+    Fault(
+        "a ridge without a centre",
+        "hebbian/readouts.py",
+        "    x = x - mean\n",
+        "",
+        "tests/hebbian/test_train.py",
     ),
     Fault(
         "a secant estimate without its denominator",
@@ -793,7 +868,7 @@ def try_out(fault: Fault) -> str:
     """Put the fault into a copy, run its tests, and say how it went."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
-        for name in ("ebm", "tests", "pyproject.toml"):
+        for name in ("ebm", "hebbian", "tests", "pyproject.toml"):
             source = ROOT / name
             ignore = shutil.ignore_patterns("__pycache__")
             shutil.copytree(source, copy / name, ignore=ignore) if source.is_dir() else shutil.copy(source, copy / name)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import ebm
+import hebbian
 from ebm.testing import Case
 from tests.energies import ClosedQuadratic, Quadratic, Tanh, Tree, Wells, numbers
 
@@ -208,6 +209,14 @@ def monotone_cell() -> Case:
     return Case(seeded(lambda: ebm.MonotoneCell(3, 5, margin=0.2)), X)
 
 
+def layered_net() -> Case:
+    return Case(seeded(lambda: hebbian.LayeredNet([3, 4, 2], 0.2)), X)
+
+
+def held_layered_net() -> Case:
+    return Case(seeded(lambda: hebbian.LayeredNet([3, 4, 2], 0.2)), (X, numbers(5, 2, seed=8)))
+
+
 MODELS: dict[str, Callable[[], Case]] = {
     **{name: small(name) for name in ("quadratic", "closed", "wells", "tree", "tanh")},
     "modern hopfield": modern_hopfield,
@@ -226,6 +235,8 @@ MODELS: dict[str, Callable[[], Case]] = {
     "levelled": levelled,
     "composite": composite,
     "walled": walled,
+    "layered net": layered_net,
+    "held layered net": held_layered_net,
 }
 
 # The models that every solver is tried on in the fast suite; the others meet their own solver there, and all in the slow one.
