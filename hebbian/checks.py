@@ -20,6 +20,7 @@ __all__ = [
     "positive",
     "shape",
     "share",
+    "whole",
     "widen",
 ]
 
@@ -57,6 +58,15 @@ def part(owner: object, name: str, value: object) -> None:
         raise ValueError(
             f"`{type(owner).__name__}` was given {name}={value!r}; a number from 0 to 1 is wanted, a part of the whole. "
             f"Pass for example {name}=0.1."
+        )
+
+
+def whole(owner: object, name: str, value: object, low: int) -> None:
+    """Refuse a setting that is no whole number of at least ``low``."""
+    if type(value) is not int or value < low:
+        raise ValueError(
+            f"`{type(owner).__name__}` was given {name}={value!r}; a whole number of at least {low} is wanted. "
+            f"Pass for example {name}={low}."
         )
 
 

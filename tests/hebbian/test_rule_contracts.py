@@ -9,30 +9,52 @@ import torch
 from torch import Tensor
 
 from hebbian import (
+    BCM,
+    ICA,
     Chain,
     Contrastive,
+    Conv1d,
+    Covariance,
     Delta,
     Falling,
     Gated,
     Hebb,
+    Instar,
+    KrotovHopfield,
     LocalRule,
+    NonlinearPCA,
     Normalise,
     NormalisedDelta,
     Oja,
+    OjaSubspace,
     PairSTDP,
     RewardModulated,
+    Sanger,
     Scheduled,
     SignConstraint,
+    SoftCompetition,
+    SoftHebb,
     ThreeFactor,
     Traced,
     TripletSTDP,
     WeightDecay,
+    WinnerTakeAll,
     forget,
     step,
+    sub_gaussian,
     take,
 )
 from hebbian.testing import Case, check_rule, dense_case
 from tests.hebbian.test_hebbian_contract import convolution_case
+
+
+def sequence_case() -> Case:
+    generator = torch.Generator().manual_seed(3)
+    synapse = Conv1d(2, 3, 3, stride=2, padding=1)
+    weight = torch.randn(synapse.weight_shape, generator=generator, dtype=torch.float64) / 3
+    pre = torch.randn(6, 2, 9, generator=generator, dtype=torch.float64)
+    return Case(synapse, weight, pre, synapse.forward(weight, pre))
+
 
 CASES = {
     "dense": dense_case(),
@@ -40,6 +62,7 @@ CASES = {
     "two samples": dense_case(seed=4, batch=2),
     "convolution": convolution_case(padding=0),
     "padded convolution": convolution_case(padding=1),
+    "convolution of sequences": sequence_case(),
 }
 
 
@@ -61,6 +84,19 @@ def some(pre: Tensor, post: Tensor) -> Tensor:
 
 
 PLAIN = [
+    BCM(0.1, tau=3.0),
+    BCM(0.1, divided=True),
+    Covariance(0.1),
+    Covariance(0.1, momentum=1.0),
+    Instar(0.1),
+    KrotovHopfield(0.1),
+    KrotovHopfield(0.1, k=3, scaled=False),
+    NonlinearPCA(0.1),
+    NonlinearPCA(0.1, torch.relu, ordered=False),
+    OjaSubspace(0.1),
+    Sanger(0.1),
+    SoftHebb(0.1, anti=False),
+    SoftHebb(0.1, adaptive=0.5, scaled=True),
     PairSTDP(0.1),
     TripletSTDP(10.0),
     Chain(Hebb(0.1), Oja(0.2)),
@@ -72,6 +108,11 @@ PLAIN = [
     Gated(Chain(Scheduled(Hebb(0.1), Falling(100)), PairSTDP(0.1)), some),
 ]
 LOUD = [  # these change the weight whatever the ends do
+    ICA(0.1),
+    ICA(0.1, sub_gaussian),
+    SoftCompetition(0.1),
+    WinnerTakeAll(0.1),
+    WinnerTakeAll(0.1, k=2, nearest=False),
     WeightDecay(0.1),
     Normalise(),
     Normalise(2.0, p=1.0),

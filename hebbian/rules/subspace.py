@@ -1,0 +1,23 @@
+"""Growth less what the units already explain together: what Oja's subspace rule, Sanger's and nonlinear ones share."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from hebbian.statistics import Statistics
+from hebbian.synapse import Synapse
+
+__all__ = ["explained", "pair_sums"]
+
+
+def pair_sums(synapse: Synapse, pre: Tensor, post: Tensor) -> dict[str, Tensor]:
+    """The correlation of both ends, and that of the units among themselves, (units, units): two products."""
+    uses = synapse.uses(post)
+    return {"outer": synapse.outer(post, pre), "among": uses.T @ uses}
+
+
+def explained(statistics: Statistics, weight: Tensor, ordered: bool) -> Tensor:
+    r"""The mean change $\langle y x^\top \rangle - \langle y y^\top \rangle W$; ``ordered`` keeps $j \le i$ alone."""
+    among = statistics.mean("among")
+    reconstruction = (among.tril() if ordered else among) @ weight.flatten(1)
+    return statistics.mean("outer") - reconstruction.view_as(weight)
