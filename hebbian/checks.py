@@ -139,7 +139,8 @@ def alike(tensors: Mapping[str, Tensor], *, dtypes: bool = True) -> None:
 
 def finite(tensors: Mapping[str, Tensor]) -> None:
     """Refuse NaN and infinity, and name the samples that hold them; waits for the device once, whatever the number."""
-    if torch.stack([tensor.isfinite().all() for tensor in tensors.values()]).all():
+    # a sum is not finite wherever a term is not, and an order cheaper to take than to look at every term
+    if torch.stack([tensor.sum() for tensor in tensors.values()]).isfinite().all():
         return
     for name, tensor in tensors.items():
         samples = torch.atleast_1d(tensor)

@@ -101,6 +101,10 @@ class Synapse(ABC):
         """``post`` with one row for each use of the weight, (count, units): a place is treated as a sample is."""
         return post.movedim(1, -1).flatten(0, -2)
 
+    def over_uses(self, post: Tensor) -> Tensor:
+        """``post`` summed over all uses of the weight, (units,)."""
+        return post.sum(dim=(0, *range(2, post.ndim)))
+
     def count(self, post: Tensor) -> int:
         """How often the weight was used on this batch: samples times places."""
         return post.numel() // self.weight_shape[0]

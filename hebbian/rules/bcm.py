@@ -76,15 +76,14 @@ class BCM(LocalRule):
         threshold = state.to(post.dtype).view(1, -1, *[1] * (post.ndim - 2))
         return {
             "outer": synapse.outer(post * (post - threshold), pre),
-            "square": synapse.uses(post).square().sum(dim=0),
+            "square": synapse.over_uses(post.square()),
         }
 
     def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Tensor, State]:
         """The rate times the mean correlation, and the next threshold."""
-        outer = statistics.mean("outer")
+        change = statistics.mean("outer", self.rate)
         if self.divided:
-            tiny = torch.finfo(outer.dtype).tiny
-            outer = per_unit(1 / state.to(outer.dtype).clamp_min(tiny), outer) * outer
+            change.div_(per_unit(state.to(change.dtype).clamp_min(torch.finfo(change.dtype).tiny), change))
         square = statistics.mean("square")
         threshold = state.to(square.dtype)
-        return self.rate * outer, threshold + (square - threshold) / self.tau
+        return change, threshold + (square - threshold) / self.tau

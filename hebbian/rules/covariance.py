@@ -87,7 +87,7 @@ class Covariance(LocalRule):
         return {
             "outer": synapse.outer(deviation, pre),
             "pre": synapse.seen_sum(post, pre)[0],
-            "post": synapse.uses(deviation).sum(dim=0),
+            "post": synapse.over_uses(deviation),
         }
 
     def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Tensor, State]:
@@ -98,6 +98,7 @@ class Covariance(LocalRule):
         share = (1 / batches.to(seen.dtype)).clamp_min(self.momentum)
         pre = means.pre.to(seen.dtype) + share * (seen - means.pre)
         shift = share * moved
-        left = (moved - shift).view(-1, *[1] * pre.ndim)
-        product = statistics.mean("outer") - shift.view_as(left) * seen - left * pre
-        return self.rate * product, Means(pre, means.post.to(seen.dtype) + shift, batches)
+        change = statistics.mean("outer", self.rate).flatten(1)
+        units, fields = torch.stack([shift, moved - shift], dim=1), torch.stack([seen, pre]).flatten(1)
+        change.addmm_(units, fields, alpha=-self.rate)
+        return change.view_as(weight), Means(pre, means.post.to(seen.dtype) + shift, batches)

@@ -97,4 +97,5 @@ class ICA(LocalRule):
     def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Tensor, State]:
         """Towards uncorrelated scores and answers; the state is not used."""
         flat = weight.flatten(1)
-        return self.rate * torch.addmm(flat, statistics.mean("among"), flat, alpha=-1).view_as(weight), state
+        change = torch.addmm(flat, statistics.mean("among", self.rate), flat, beta=self.rate, alpha=-1)
+        return change.view_as(weight), state

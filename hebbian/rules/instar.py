@@ -8,20 +8,15 @@ from torch import Tensor
 
 from hebbian import checks
 from hebbian.rule import LocalRule, State
-from hebbian.statistics import Statistics
-from hebbian.synapse import Synapse, per_unit
+from hebbian.statistics import Statistics, decayed
+from hebbian.synapse import Synapse
 
-__all__ = ["Instar", "instar_change", "instar_sums"]
+__all__ = ["Instar", "instar_sums"]
 
 
 def instar_sums(synapse: Synapse, pre: Tensor, gate: Tensor) -> dict[str, Tensor]:
     """The correlation of the gates with the input, and how far each unit's was open in all, (units,)."""
-    return {"outer": synapse.outer(gate, pre), "gate": synapse.uses(gate).sum(dim=0)}
-
-
-def instar_change(statistics: Statistics, weight: Tensor) -> Tensor:
-    r"""The mean change $\langle g_i (x - w_i) \rangle$."""
-    return statistics.mean("outer") - per_unit(statistics.mean("gate"), weight) * weight
+    return {"outer": synapse.outer(gate, pre), "gate": synapse.over_uses(gate)}
 
 
 @dataclass(frozen=True)
@@ -64,4 +59,4 @@ class Instar(LocalRule):
 
     def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Tensor, State]:
         """Towards the mean of what an active unit sees; the state is not used."""
-        return self.rate * instar_change(statistics, weight), state
+        return decayed(statistics, weight, "gate", self.rate), state

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from hebbian import checks
 from hebbian.rule import LocalRule, State
-from hebbian.statistics import Statistics
-from hebbian.synapse import Synapse, per_unit
+from hebbian.statistics import Statistics, decayed, one_over_largest
+from hebbian.synapse import Synapse
 
 __all__ = ["KrotovHopfield"]
 
@@ -84,12 +84,9 @@ class KrotovHopfield(LocalRule):
         if rank.shape[1] == self.k:
             gate.scatter_(1, rank[:, -1:], -self.anti)
         gate.scatter_(1, rank[:, :1], 1.0)
-        return {"outer": synapse.outer(gate, pre), "current": synapse.uses(gate * post).sum(dim=0)}
+        return {"outer": synapse.outer(gate, pre), "current": synapse.over_uses(gate * post)}
 
     def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Tensor, State]:
         """Growth less each unit's own decay, in the scale of the rate; the state is not used."""
-        growth = self.radius**self.p * statistics.mean("outer")
-        change = growth - per_unit(statistics.mean("current"), weight) * weight
-        if self.scaled:
-            change = change / change.abs().amax().clamp_min(torch.finfo(change.dtype).tiny)
-        return self.rate * change, state
+        change = decayed(statistics, weight, "current", growth=self.radius**self.p)
+        return change.mul_(self.rate * (one_over_largest(change) if self.scaled else 1)), state

@@ -70,4 +70,4 @@ class NonlinearPCA(LocalRule):
 
     def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Tensor, State]:
         """Growth less what is explained; the state is not used."""
-        return self.rate * explained(statistics, weight, self.ordered), state
+        return explained(statistics, weight, self.rate, self.ordered), state

@@ -62,4 +62,4 @@ class OjaSubspace(LocalRule):
 
     def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Tensor, State]:
         """Growth less what all units explain; the state is not used."""
-        return self.rate * explained(statistics, weight, ordered=False), state
+        return explained(statistics, weight, self.rate, ordered=False), state

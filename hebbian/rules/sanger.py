@@ -61,4 +61,4 @@ class Sanger(LocalRule):
 
     def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Tensor, State]:
         """Growth less what each unit and those before it explain; the state is not used."""
-        return self.rate * explained(statistics, weight, ordered=True), state
+        return explained(statistics, weight, self.rate, ordered=True), state

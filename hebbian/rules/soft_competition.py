@@ -8,8 +8,8 @@ from torch import Tensor
 
 from hebbian import checks
 from hebbian.rule import LocalRule, State
-from hebbian.rules.instar import instar_change, instar_sums
-from hebbian.statistics import Statistics
+from hebbian.rules.instar import instar_sums
+from hebbian.statistics import Statistics, decayed
 from hebbian.synapse import Synapse
 
 __all__ = ["SoftCompetition"]
@@ -59,4 +59,4 @@ class SoftCompetition(LocalRule):
 
     def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Tensor, State]:
         """Towards the mean of what each unit had its share in; the state is not used."""
-        return self.rate * instar_change(statistics, weight), state
+        return decayed(statistics, weight, "gate", self.rate), state

@@ -9,10 +9,12 @@ from torch import Tensor
 
 from hebbian import checks
 from hebbian.rule import LocalRule, State
-from hebbian.statistics import Statistics
+from hebbian.statistics import Statistics, decayed, one_over_largest
 from hebbian.synapse import Synapse, per_unit
 
 __all__ = ["SoftHebb"]
+
+_NEGLIGIBLE = -80.0  # below, an exponential is a denormal number, which takes processors many times as long
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,8 @@ class SoftHebb(LocalRule):
 
     $$\Delta w_k = \eta_k \, \langle \tilde y_k \, ( x - u_k w_k ) \rangle, \qquad y = \mathrm{softmax}(u / T)$$
 
-    with $\tilde y_k = y_k$ for the unit of the largest drive and $-y_k$ for the others (``anti``), or $\tilde y = y$.
+    with $\tilde y_k = y_k$ for the unit of the largest drive (for all of them, should several be equal) and $-y_k$ for the
+    others (``anti``), or $\tilde y = y$.
     ``post`` is the drive $u = W x$. The length of a row that is active goes to one. With ``adaptive`` each
     unit slows down as its length nears one, $\eta_k = \eta \, \big| |w_k| - 1 \big|^{a}$, so that units which have converged stay;
     begin with rows that are longer than one, else most are close to it from the start. ``scaled`` divides the mean change by its largest
@@ -69,18 +72,18 @@ class SoftHebb(LocalRule):
         self, synapse: Synapse, pre: Tensor, post: Tensor, state: State, signal: Tensor | None
     ) -> dict[str, Tensor]:
         """The correlation of the shares with the input, and each unit's shares times its drives, (units,)."""
-        share = (post / self.temperature).softmax(dim=1)
+        behind = post - post.amax(dim=1, keepdim=True)  # zero for the winner, below for the others
+        share = (behind / self.temperature).clamp_min_(_NEGLIGIBLE).exp_()
+        share /= share.sum(dim=1, keepdim=True)
         if self.anti:
-            winner = post.argmax(dim=1, keepdim=True)
-            share = share.neg().scatter(1, winner, share.gather(1, winner))
-        return {"outer": synapse.outer(share, pre), "drive": synapse.uses(share * post).sum(dim=0)}
+            share *= behind.sign_().mul_(2).add_(1)
+        return {"outer": synapse.outer(share, pre), "drive": synapse.over_uses(share * post)}
 
     def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Tensor, State]:
         """Growth less each unit's own decay, each at its own rate; the state is not used."""
-        change = statistics.mean("outer") - per_unit(statistics.mean("drive"), weight) * weight
-        rate = torch.full_like(weight.flatten(1)[:, 0], self.rate)
-        if self.scaled:
-            rate = rate / change.abs().amax().clamp_min(torch.finfo(change.dtype).tiny)
-        if self.adaptive:
-            rate = rate * (weight.flatten(1).norm(dim=1) - 1).abs() ** self.adaptive
-        return per_unit(rate, weight) * change, state
+        change = decayed(statistics, weight, "drive")
+        rate = self.rate * (one_over_largest(change) if self.scaled else 1)
+        if not self.adaptive:
+            return change.mul_(rate), state
+        length = torch.linalg.vector_norm(weight.flatten(1), dim=1)
+        return change.mul_(per_unit(rate * (length - 1).abs() ** self.adaptive, weight)), state

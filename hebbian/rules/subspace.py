@@ -16,8 +16,8 @@ def pair_sums(synapse: Synapse, pre: Tensor, post: Tensor) -> dict[str, Tensor]:
     return {"outer": synapse.outer(post, pre), "among": uses.T @ uses}
 
 
-def explained(statistics: Statistics, weight: Tensor, ordered: bool) -> Tensor:
-    r"""The mean change $\langle y x^\top \rangle - \langle y y^\top \rangle W$; ``ordered`` keeps $j \le i$ alone."""
-    among = statistics.mean("among")
-    reconstruction = (among.tril() if ordered else among) @ weight.flatten(1)
-    return statistics.mean("outer") - reconstruction.view_as(weight)
+def explained(statistics: Statistics, weight: Tensor, rate: float, ordered: bool) -> Tensor:
+    r"""$\eta \, (\langle y x^\top \rangle - \langle y y^\top \rangle W)$; ``ordered`` keeps $j \le i$ alone."""
+    among = statistics.mean("among", rate)
+    change = statistics.mean("outer", rate).flatten(1)
+    return change.addmm_(among.tril_() if ordered else among, weight.flatten(1), alpha=-1).view_as(weight)

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from hebbian import checks
 from hebbian.rule import LocalRule, State
-from hebbian.rules.instar import instar_change, instar_sums
-from hebbian.statistics import Statistics
+from hebbian.rules.instar import instar_sums
+from hebbian.statistics import Statistics, decayed
 from hebbian.synapse import Synapse
 
 __all__ = ["WinnerTakeAll"]
@@ -78,9 +78,9 @@ class WinnerTakeAll(LocalRule):
 
     def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Tensor, State]:
         """Towards the mean of what was won, and the next lengths."""
-        change = self.rate * instar_change(statistics, weight)
+        change = decayed(statistics, weight, "gate", self.rate)
         return change, _half_square(weight + change) if self.nearest else None
 
 
 def _half_square(weight: Tensor) -> Tensor:
-    return weight.flatten(1).square().sum(dim=1) / 2
+    return torch.linalg.vector_norm(weight.flatten(1), dim=1).square() / 2
