@@ -98,6 +98,8 @@ FAULTS = [
         "(self.beta, -self.beta) if self.centred",
         "(self.beta, self.beta / 2) if self.centred",
         "tests/losses/test_two_phase.py -k bias",
+    ),
+    Fault(
         "a spike sees itself",
         "hebbian/rules/triplet_stdp.py",
         "grown = synapse.outer(post * (self.plus + self.plus_triplet * o2), r1)",
