@@ -1,0 +1,103 @@
+"""How far a softmax memory can still move, told from one evaluation."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["Spread", "next_move", "spread"]
+
+
+class Spread(NamedTuple):
+    """How the patterns of a memory lie to one another.
+
+    Attributes:
+        each: (N, 2), of each pattern the leak :math:`l_m` (at most 1) and the distance :math:`D_m` to the farthest other.
+        largest: the largest norm.
+        diameter: the largest distance between two.
+    """
+
+    each: Tensor
+    largest: Tensor
+    diameter: Tensor
+
+
+@torch.no_grad()
+def spread(patterns: Tensor, beta: float, chunk: int = 1024) -> Spread:
+    r"""The leak and the reach of every pattern, from the products of all pairs; N x N is never held.
+
+    .. math:: l_m = \sum_{i \ne m} e^{\beta (x_i - x_m)^T x_m}, \qquad D_m = \max_i |x_i - x_m|
+
+    Args:
+        patterns: (N, D).
+        beta: inverse temperature.
+        chunk: patterns at a time.
+
+    Example:
+        >>> import torch
+        >>> from hebbian.memory.certificate import spread
+        >>> spread(torch.eye(3), 1.0).each.round(decimals=3)
+        tensor([[0.7360, 1.4140],
+                [0.7360, 1.4140],
+                [0.7360, 1.4140]])
+    """
+    squares, parts = patterns.square().sum(1), []
+    for first in range(0, len(patterns), chunk):
+        part = patterns[first : first + chunk]
+        own = squares[first : first + chunk, None]
+        products = part @ patterns.T
+        far = (squares + own - 2 * products).clamp_min(0).amax(1).sqrt()
+        ahead = beta * (products - own)
+        ahead.diagonal(first).fill_(-torch.inf)  # a pattern is no rival of itself
+        parts.append(torch.stack([ahead.logsumexp(1).clamp_max(0).exp(), far], 1))
+    each = torch.cat(parts)
+    return Spread(each, squares.amax().sqrt(), each[:, 1].amax())
+
+
+@torch.no_grad()
+def next_move(z: Tensor, new: Tensor, weight: Tensor, beta: float, known: Spread) -> Tensor:
+    r"""A bound on the root mean square of the move after the next, (B,), from one evaluation.
+
+    Let :math:`p = \text{softmax}(\beta X z)`, :math:`f(z) = X^T p = z'`, :math:`r = |z' - z|`, and m the pattern of the largest
+    weight, :math:`p_m = 1 - \varepsilon`. Three bounds hold for :math:`|f(z') - z'|`, and the least is taken.
+
+    1. *One pattern has won.* :math:`z' - x_m = \sum_{i \ne m} p_i (x_i - x_m)`, so :math:`|z' - x_m| \le \varepsilon D_m`. With
+       :math:`p'` the weights at :math:`z'`,
+
+       .. math:: 1 - p'_m \le \sum_{i \ne m} \frac{p'_i}{p'_m} = \sum_{i \ne m} e^{\beta (x_i - x_m)^T x_m + \beta (x_i - x_m)^T (z' - x_m)}
+                 \le l_m e^{\beta D_m^2 \varepsilon} =: \varepsilon'
+
+       and :math:`f(z') - z' = \sum_{i \ne m} (p'_i - p_i)(x_i - x_m)` is at most :math:`D_m (\varepsilon + \min(1, \varepsilon'))`
+       long. The leak and reach of m are not looked up, since finding m costs more than the softmax: they are not negative, so
+       :math:`l_m \le p^T l / p_m`, and the same for :math:`D_m`.
+    2. *The last move was short.* The Jacobian of f at :math:`\xi` is :math:`\beta` times the covariance of the patterns under
+       :math:`p(\xi)`. On the way from z to z' no weight grows by more than :math:`e^{\beta D r}`, D the diameter, so that covariance has
+       a trace of at most :math:`e^{\beta D r} V`, V the variance :math:`\sum_i p_i |x_i|^2 - |z'|^2`, which is at most
+       :math:`M^2 - |z'|^2` and at most :math:`\varepsilon D^2`; and no eigenvalue above :math:`D^2 / 4`. So
+       :math:`|f(z') - f(z)| \le \beta r \min(e^{\beta D r} V, D^2 / 4)`.
+    3. Both ends lie in the hull of the patterns: at most D.
+
+    Sixteen roundings of M are added, since the move that it bounds is computed with rounding, too.
+
+    Args:
+        z: (B, D), where the weights were computed.
+        new: (B, D), the next latent.
+        weight: (B, N), the weights p.
+        beta: inverse temperature.
+        known: of the patterns.
+    """
+    width, rounding = z.shape[1], torch.finfo(z.dtype).eps
+    top = weight.amax(1)
+    slack = (1 - top).clamp_min(0) + rounding
+    leak, reach = ((weight @ known.each) / top[:, None]).unbind(1)
+    reach = torch.minimum(reach, known.diameter)
+    won = reach * (slack + (leak.log() + beta * reach.square() * slack).clamp_max(0).exp())
+    short = torch.linalg.vector_norm(new - z, dim=1)
+    variance = torch.minimum(known.largest.square() - new.square().sum(1), slack * known.diameter.square())
+    variance = variance.clamp_min(rounding) * (beta * known.diameter * short).exp()
+    smooth = beta * short * torch.minimum(variance, known.diameter.square() / 4)
+    least = torch.minimum(torch.minimum(won, smooth), known.diameter)
+    return (least + 16 * rounding * known.largest) / math.sqrt(width)
