@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ebm.engine.stop import AtRest, Stop
@@ -96,7 +97,7 @@ class SoftmaxMemory(Update):
         return point.seeing(next_move(z, new, weight, self.beta, self.spread())) if exact else point
 
     def _weight(self, z: Tensor) -> Tensor:
-        return ((self.beta * z) @ self.patterns.T).softmax(1)
+        return softmax((self.beta * z) @ self.patterns.T)
 
     def default_solver(self) -> Solver:
         """`LazyPicard`."""
@@ -105,3 +106,13 @@ class SoftmaxMemory(Update):
     def default_stop(self) -> Stop:
         """At rest to 1e-5."""
         return AtRest(1e-5)
+
+
+def softmax(overlap: Tensor) -> Tensor:
+    """Softmax over patterns, (B, N), in the place of the overlaps where nothing will be differentiated.
+
+    A second tensor of that size costs more in fresh memory than the exponentials do in arithmetic.
+    """
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.is_autocast_enabled(overlap.device.type):
+        return overlap.softmax(1)
+    return torch.softmax(overlap, 1, out=overlap)
