@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 import ebm
+from ebm import Point
 from ebm.testing import PROMISES, Case, check_solver
 from ebm.testing.case import evaluations
 from hebbian.memory import LazyPicard, SoftmaxMemory
@@ -87,19 +89,14 @@ def test_the_bound_is_never_below_the_true_next_move(dtype: torch.dtype):
 
 
 def test_it_fires_on_a_clear_winner_and_not_on_a_false_one():
-    patterns = torch.tensor([[1.0, 0.0], [0.0, 3.0]], dtype=F64)
-    memory = SoftmaxMemory(patterns, 4.0)
-    # far out along the first pattern it wins by e^40, and so does it at rest: proven after one evaluation
-    fine = ebm.infer(SoftmaxMemory(torch.eye(2, dtype=F64), 40.0), torch.tensor([[1.0, 0.0]], dtype=F64))
+    fine = ebm.infer(SoftmaxMemory(torch.eye(2, dtype=F64), 40.0), torch.tensor([[0.9, 0.2]], dtype=F64))
     assert fine.steps.tolist() == [1] and fine.evals.tolist() == [1] and bool(fine.converged.all())
-    # both are told apart in the query, but a query between patterns and near a large one leaves the small one's basin
     twins = torch.tensor([[1.0, 0.0], [1.3, 0.0]], dtype=F64)
     false = SoftmaxMemory(twins, 40.0)
     q = torch.tensor([[-1.0, 0.0]], dtype=F64)  # the first wins the query by e^12, and loses its own place to the second
     first = ebm.infer(false, q, steps=1)
     assert float(first.residual) > 0.05 and not bool(first.converged.any())
     assert float(ebm.infer(false, q).z[0, 0]) == pytest.approx(1.3, abs=1e-4)
-    assert memory.spread().leak[0] < 0.1
 
 
 def test_mixtures_are_certified_once_their_moves_are_short():
@@ -137,7 +134,11 @@ def memories() -> dict[str, Case]:
     }
 
 
-@pytest.mark.parametrize("promise", [name for name in PROMISES if name != "facts_are_of_the_point_returned"])
+# A lazy answer has not been evaluated: its residual is a bound, and it may be where an evaluation would fail.
+KNOWN_LATER = ("facts_are_of_the_point_returned", "a_failing_neighbour_changes_nothing")
+
+
+@pytest.mark.parametrize("promise", [name for name in PROMISES if name not in KNOWN_LATER])
 @pytest.mark.parametrize("which", memories())
 def test_lazy_recall_keeps_the_promises(promise: str, which: str):
     PROMISES[promise](memories()[which])
@@ -156,6 +157,27 @@ def test_lazy_residuals_bound_those_of_the_point_returned():
         assert bool((found.residual >= true).all())
         if not steps:
             torch.testing.assert_close(found.residual, true)
+
+
+class Failing(SoftmaxMemory):
+    """Sample 1 cannot be evaluated anywhere but where it starts."""
+
+    def condition(self, x: Tensor) -> dict[str, Any]:
+        return {"query": x, "bad": torch.arange(len(x)) == 1}
+
+    def point(self, z: Tensor, c: Any) -> Point:
+        point = super().point(z, c)
+        spoilt = c["bad"] & (z != c["query"]).any(1)
+        return point._replace(force=point.force.masked_fill(spoilt[:, None], torch.nan))
+
+
+def test_a_sample_that_fails_keeps_the_latent_where_it_failed_and_the_others_go_on():
+    memory, q = Failing(normal(10, 6, 4), 2.0, certify=False), normal(9, 5, 4)
+    found = ebm.infer(memory, q, steps=4, stop=ebm.AtRest(0.0))
+    others = torch.tensor([0, 2, 3, 4])
+    torch.testing.assert_close(found.z[others], attention(memory, q, 4)[others], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(found.z[1], attention(memory, q, 1)[1], rtol=1e-12, atol=1e-12)
+    assert found.status[1] == ebm.Status.NONFINITE and found.steps.tolist() == [4, 1, 4, 4, 4]
 
 
 def test_lazy_picard_is_a_solver():
