@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Spread", "next_move", "spread"]
+__all__ = ["Spread", "Weights", "next_move", "spread", "weighed"]
 
 
 class Spread(NamedTuple):
@@ -57,8 +57,37 @@ def spread(patterns: Tensor, beta: float, chunk: int = 1024) -> Spread:
     return Spread(torch.cat(leaks), reach, squares.amax().sqrt(), reach.amax())
 
 
+class Weights(NamedTuple):
+    """What a certificate needs of the softmax weights p of one evaluation, each (B,).
+
+    Attributes:
+        top: the largest weight.
+        leak: no less than the leak of the pattern that has it.
+        reach: no less than its distance to any other pattern.
+    """
+
+    top: Tensor
+    leak: Tensor
+    reach: Tensor
+
+
 @torch.no_grad()
-def next_move(z: Tensor, new: Tensor, weight: Tensor, beta: float, known: Spread) -> Tensor:
+def weighed(weight: Tensor, known: Spread) -> Weights:
+    r"""The leak and reach of the pattern of the largest weight m, without looking for m, which costs more than the softmax.
+
+    They are not negative, so :math:`l_m \le p^T l / p_m`, and the same for :math:`D_m`.
+
+    Args:
+        weight: (B, N), the weights p.
+        known: of the patterns.
+    """
+    top = weight.amax(1)
+    # two products with a vector; one with a matrix of two columns takes fifteen times as long
+    return Weights(top, (weight @ known.leak) / top, torch.minimum((weight @ known.reach) / top, known.diameter))
+
+
+@torch.no_grad()
+def next_move(z: Tensor, new: Tensor, at: Weights, beta: float, largest: Tensor, diameter: Tensor) -> Tensor:
     r"""A bound on the root mean square of the move after the next, (B,), from one evaluation.
 
     Let :math:`p = \text{softmax}(\beta X z)`, :math:`f(z) = X^T p = z'`, :math:`r = |z' - z|`, and m the pattern of the largest
@@ -71,8 +100,7 @@ def next_move(z: Tensor, new: Tensor, weight: Tensor, beta: float, known: Spread
                  \le l_m e^{\beta D_m^2 \varepsilon} =: \varepsilon'
 
        and :math:`f(z') - z' = \sum_{i \ne m} (p'_i - p_i)(x_i - x_m)` is at most :math:`D_m (\varepsilon + \min(1, \varepsilon'))`
-       long. The leak and reach of m are not looked up, since finding m costs more than the softmax: they are not negative, so
-       :math:`l_m \le p^T l / p_m`, and the same for :math:`D_m`.
+       long.
     2. *The last move was short.* The Jacobian of f at :math:`\xi` is :math:`\beta` times the covariance of the patterns under
        :math:`p(\xi)`. On the way from z to z' no weight grows by more than :math:`e^{\beta D r}`, D the diameter, so that covariance has
        a trace of at most :math:`e^{\beta D r} V`, V the variance :math:`\sum_i p_i |x_i|^2 - |z'|^2`, which is at most
@@ -85,20 +113,17 @@ def next_move(z: Tensor, new: Tensor, weight: Tensor, beta: float, known: Spread
     Args:
         z: (B, D), where the weights were computed.
         new: (B, D), the next latent.
-        weight: (B, N), the weights p.
+        at: of the weights there.
         beta: inverse temperature.
-        known: of the patterns.
+        largest: M, the largest norm of a pattern.
+        diameter: D, no less than the largest distance between two.
     """
     width, rounding = z.shape[1], torch.finfo(z.dtype).eps
-    top = weight.amax(1)
-    slack = (1 - top).clamp_min(0) + rounding
-    # two products with a vector; one with a matrix of two columns takes fifteen times as long
-    leak = (weight @ known.leak) / top
-    reach = torch.minimum((weight @ known.reach) / top, known.diameter)
-    won = reach * (slack + (leak.log() + beta * reach.square() * slack).clamp_max(0).exp())
+    slack = (1 - at.top).clamp_min(0) + rounding
+    won = at.reach * (slack + (at.leak.log() + beta * at.reach.square() * slack).clamp_max(0).exp())
     short = torch.linalg.vector_norm(new - z, dim=1)
-    variance = torch.minimum(known.largest.square() - new.square().sum(1), slack * known.diameter.square())
-    variance = variance.clamp_min(rounding) * (beta * known.diameter * short).exp()
-    smooth = beta * short * torch.minimum(variance, known.diameter.square() / 4)
-    least = torch.minimum(torch.minimum(won, smooth), known.diameter)
-    return (least + 16 * rounding * known.largest) / math.sqrt(width)
+    variance = torch.minimum(largest.square() - new.square().sum(1), slack * diameter.square())
+    variance = torch.maximum(variance, 4 * rounding * largest.square()) * (beta * diameter * short).exp()
+    smooth = beta * short * torch.minimum(variance, diameter.square() / 4)
+    least = torch.minimum(torch.minimum(won, smooth), diameter)
+    return (least + 16 * rounding * largest) / math.sqrt(width)

@@ -13,7 +13,7 @@ from ebm.models.binary import check_patterns, check_query, hold
 from ebm.noise import Draw
 from ebm.objective import Point, Update
 from ebm.solvers.base import Solver
-from hebbian.memory.certificate import Spread, next_move, spread
+from hebbian.memory.certificate import Spread, next_move, spread, weighed
 from hebbian.memory.lazy import LazyPicard, Sighted
 
 __all__ = ["SoftmaxMemory"]
@@ -93,8 +93,10 @@ class SoftmaxMemory(Update):
         if not self.certify:
             return point
         # under autocast the weights are coarser than the latent, and would prove too much
-        exact = weight.dtype == z.dtype
-        return point.seeing(next_move(z, new, weight, self.beta, self.spread())) if exact else point
+        if weight.dtype != z.dtype:
+            return point
+        known = self.spread()
+        return point.seeing(next_move(z, new, weighed(weight, known), self.beta, known.largest, known.diameter))
 
     def _weight(self, z: Tensor) -> Tensor:
         return softmax((self.beta * z) @ self.patterns.T)

@@ -14,7 +14,7 @@ from ebm import Point
 from ebm.testing import PROMISES, Case, check_solver
 from ebm.testing.case import evaluations
 from hebbian.memory import LazyPicard, SoftmaxMemory
-from hebbian.memory.certificate import next_move, spread
+from hebbian.memory.certificate import next_move, spread, weighed
 
 F64 = torch.float64
 
@@ -79,7 +79,7 @@ def test_the_bound_is_never_below_the_true_next_move(dtype: torch.dtype):
         for _ in range(4):
             weight = (beta * z @ patterns.T).softmax(1)
             new = weight @ patterns
-            bound = next_move(z, new, weight, beta, known)
+            bound = next_move(z, new, weighed(weight, known), beta, known.largest, known.diameter)
             true = ((beta * new @ patterns.T).softmax(1) @ patterns - new).square().mean(1).sqrt()
             assert bool((true <= bound).all()), float((true / bound).max())
             small += int((true <= 1e-4).sum())
