@@ -1,5 +1,6 @@
 """Associative memories: what is recalled, how fast, and from how many patterns."""
 
+from hebbian.memory.attention import HopfieldAttention
 from hebbian.memory.bidirectional import BidirectionalMemory
 from hebbian.memory.chunked import ChunkedMemory, Chunks, Mixture
 from hebbian.memory.index import ExactIndex, FaissIndex, Index, ShortlistMemory
@@ -27,6 +28,7 @@ __all__ = [
     "DelayedSequence",
     "ExactIndex",
     "FaissIndex",
+    "HopfieldAttention",
     "Index",
     "LazyPicard",
     "Linear",

@@ -86,8 +86,8 @@ class DelayedSequence(Update):
               W = \tfrac1N \sum_\mu \xi^\mu (\xi^\mu)^T, \quad W' = \tfrac1N \sum_\mu \xi^{\mu+1} (\xi^\mu)^T
 
     The trace :math:`\bar s` remembers the last :math:`\tau` states or so. A pattern stays until the trace is mostly its own; then the slow
-    field of the next outweighs the fast field of this one. Where the patterns are orthogonal and the trace remembers nothing but the one
-    before, that takes :math:`\tau \ln(2 \lambda / (\lambda - 1))` steps, so the tempo is a matter of :math:`\tau` and :math:`\lambda`.
+    field of the next outweighs the fast field of this one. Where the patterns are orthogonal that takes about
+    :math:`\tau \ln(2 \lambda / (\lambda - 1))` steps, so the tempo is a matter of :math:`\tau` and :math:`\lambda`.
 
     The latent is the pair (state, trace); the answer is the state. The products are with the patterns, so no N x N is built.
 
@@ -107,7 +107,7 @@ class DelayedSequence(Update):
         >>> patterns = torch.tensor([[1.0, 1, 1, 1], [1.0, -1, 1, -1], [1.0, 1, -1, -1]])
         >>> memory = DelayedSequence(patterns, strength=2.5, tau=3.0)
         >>> [int((item.answer @ patterns.T).argmax()) for item in ebm.stream(memory, patterns[:1], steps=12, keep="last")]
-        [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 0]
+        [0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 0, 0]
 
     Source: Sompolinsky and Kanter (1986); Kleinfeld (1986). Here the trace is exponential and time runs in steps of all units.
     """
