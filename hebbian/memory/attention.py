@@ -230,13 +230,10 @@ class HopfieldAttention(nn.Module):
 def _weight(q: Tensor, k: Tensor, barred: Barred, beta: float) -> Tensor:
     """Softmax weights (B, H, L, S); none at all where everything is barred."""
     scores = barred.apply((beta * q) @ k.mT)
-    if barred == _FREE:
+    if all(mask is None for mask in (*barred.of_all.value, *barred.of_each)):
         return scores.softmax(-1)
     nothing = (scores == -torch.inf).all(-1, keepdim=True)
     return scores.masked_fill(nothing, 0.0).softmax(-1).masked_fill(nothing, 0.0)
-
-
-_FREE = Barred(Shared((None, None)), (None, None))
 
 
 def _barred(attn_mask: Tensor | None, key_padding_mask: Tensor | None, q: Tensor) -> Barred:
