@@ -134,7 +134,8 @@ class ChunkedMemory(Update):
         query = self.beta * z
         top = torch.full_like(z[:, 0], -torch.inf)
         total, mean = torch.zeros_like(top), torch.zeros_like(z)
-        for part in self._chunks(z):
+        for part in self._chunks():
+            part = part.to(z)
             overlap = query @ part.T
             higher = torch.maximum(top, overlap.amax(1))
             weight, keep = _exponential(overlap, higher), (top - higher).exp()
@@ -148,18 +149,16 @@ class ChunkedMemory(Update):
         mixture = (self.mixture(z).log_sum - math.log(self.size)) / self.beta
         return 0.5 * (z.square().sum(1) + self.largest**2) - mixture
 
-    def _chunks(self, like: Tensor) -> Iterator[Tensor]:
-        """The patterns as tensors of the latent's dtype and device, one chunk at a time."""
+    def _chunks(self) -> Iterator[Tensor]:
+        """The patterns as tensors, one chunk at a time."""
         for first in range(0, self.size, self.chunk):
             part = self.patterns[first : first + self.chunk]
             # a copy: a memory map may be read-only, which a tensor cannot be
-            part = part if isinstance(part, Tensor) else torch.tensor(part)
-            yield part.to(like)
+            yield part if isinstance(part, Tensor) else torch.tensor(part)
 
     def _longest(self) -> float:
         with torch.no_grad():
-            chunks = self._chunks(torch.empty(0))
-            return max(float(torch.linalg.vector_norm(part, dim=1).amax()) for part in chunks)
+            return max(float(torch.linalg.vector_norm(part.double(), dim=1).amax()) for part in self._chunks())
 
     def default_solver(self) -> Solver:
         """`LazyPicard`: a pass that only confirms is spared."""

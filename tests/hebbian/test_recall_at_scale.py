@@ -39,7 +39,7 @@ def test_chunked_recall_is_exact(chunk: int, beta: float):
 
 @pytest.mark.parametrize("order", [1, -1])
 def test_overlaps_that_grow_or_fall_from_chunk_to_chunk_do_not_overflow(order: int):
-    patterns = torch.linspace(1, 4000, 40, dtype=torch.float32)[:, None][::order].flip(0) * torch.ones(1, 2)
+    patterns = torch.linspace(1, 4000, 40, dtype=torch.float32)[torch.arange(40) * order][:, None] * torch.ones(1, 2)
     memory = ChunkedMemory(patterns, 1.0, chunk=3)
     found = memory.mixture(torch.ones(2, 2))
     torch.testing.assert_close(found.mean, torch.full((2, 2), 4000.0))
