@@ -86,8 +86,9 @@ class DelayedSequence(Update):
               W = \tfrac1N \sum_\mu \xi^\mu (\xi^\mu)^T, \quad W' = \tfrac1N \sum_\mu \xi^{\mu+1} (\xi^\mu)^T
 
     The trace :math:`\bar s` remembers the last :math:`\tau` states or so. A pattern stays until the trace is mostly its own; then the slow
-    field of the next outweighs the fast field of this one. Where the patterns are orthogonal that takes about
-    :math:`\tau \ln(2 \lambda / (\lambda - 1))` steps, so the tempo is a matter of :math:`\tau` and :math:`\lambda`.
+    field of the next outweighs the fast field of this one. With unrelated patterns of many units that takes about
+    :math:`\tau \ln(2 \lambda / (\lambda - 1))` steps, so the tempo is a matter of :math:`\tau` and :math:`\lambda`. Between two patterns the
+    state is a mixture for a step or two. A strength of 1.5 to 2.5 works; a larger one lets older patterns interfere, and the order fails.
 
     The latent is the pair (state, trace); the answer is the state. The products are with the patterns, so no N x N is built.
 

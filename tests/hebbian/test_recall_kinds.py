@@ -122,7 +122,7 @@ def test_the_choice_of_similarity_matters_where_a_pattern_is_large():
     kinds = {kind: UniversalHopfield(patterns, kind, TopK(1))(q, None)[0].tolist() for kind in (dot, euclidean)}
     assert kinds == {dot: [5.0, 5.0], euclidean: [1.0, 0.0]}
     for kind in (euclidean, manhattan, cosine):
-        assert ebm.infer(UniversalHopfield(patterns, kind, Softmax(30.0)), q).z[0].tolist() == pytest.approx([1.0, 0.0])
+        assert ebm.infer(UniversalHopfield(patterns, kind, Softmax(30.0)), q).z[0].tolist() == pytest.approx([1.0, 0.0], abs=0.01)
 
 
 def test_what_is_recalled_may_stand_for_something_else():
@@ -196,9 +196,9 @@ def test_a_sequence_that_ends_comes_to_rest():
     assert torch.equal(found.z, patterns[-1:]) and found.steps.tolist() == [3] and bool(found.converged.all())
 
 
-@pytest.mark.parametrize(("strength", "tau"), [(1.5, 4.0), (2.0, 8.0), (3.0, 12.0)])
+@pytest.mark.parametrize(("strength", "tau"), [(1.5, 4.0), (2.0, 6.0), (2.5, 3.0)])
 def test_a_delayed_sequence_dwells_as_long_as_it_should(strength: float, tau: float):
-    patterns = hadamard(64)[1:9]
+    patterns = signs(32, 8, 1000)
     memory = DelayedSequence(patterns, strength, tau)
     steps = int(30 * tau)
     seen = [
