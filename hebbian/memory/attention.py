@@ -110,6 +110,11 @@ class HopfieldAttention(nn.Module):
 
     # torch's transformer layers would otherwise pass by `forward` in a fast path of their own
     _qkv_same_embed_dim = False
+    in_proj_weight: Tensor | None
+    q_proj_weight: Tensor
+    k_proj_weight: Tensor
+    v_proj_weight: Tensor
+    in_proj_bias: Tensor | None
 
     def __init__(
         self,
@@ -212,15 +217,11 @@ class HopfieldAttention(nn.Module):
                 self._recall, x, steps=more, seconds=seconds, budget=budget, stop=self.stop, adjoint=self.adjoint
             ).z
 
-    def _projected(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        biases = (None, None, None) if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
-        weights = (
-            (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
-            if self.in_proj_weight is None
-            else self.in_proj_weight.chunk(3)
-        )
-        q, k, v = (functional.linear(*parts) for parts in zip((query, key, value), weights, biases, strict=True))
-        return q, k, v
+    def _projected(self, query: Tensor, key: Tensor, value: Tensor) -> list[Tensor]:
+        one, bias = self.in_proj_weight, self.in_proj_bias
+        weights = one.chunk(3) if one is not None else (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
+        biases = (None, None, None) if bias is None else bias.chunk(3)
+        return [functional.linear(*parts) for parts in zip((query, key, value), weights, biases, strict=True)]
 
     def _heads(self, part: Tensor) -> Tensor:
         """(B, L, E) cut into (B, H, L, d)."""

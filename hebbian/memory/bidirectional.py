@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ebm.engine.stop import AtRest, Stop
@@ -119,5 +118,3 @@ class BidirectionalMemory(Energy):
     def default_stop(self) -> Stop:
         """At rest exactly: no unit wants to flip."""
         return AtRest(0.0)
-
-

@@ -88,7 +88,7 @@ class ChunkedMemory(Update):
         self, patterns: Chunks, beta: float | None = None, *, chunk: int = 8192, largest: float | None = None
     ) -> None:
         super().__init__()
-        shape = tuple(getattr(patterns, "shape", ()))
+        shape: tuple[int, ...] = tuple(getattr(patterns, "shape", ()))
         if len(shape) != 2 or not all(shape):
             raise ValueError(
                 f"`ChunkedMemory(patterns)` wants something of shape (N, D) that can be cut as `patterns[first:last]`; got {shape or type(patterns).__name__}. "
@@ -101,7 +101,7 @@ class ChunkedMemory(Update):
         if chunk < 1:
             raise ValueError(f"`ChunkedMemory(chunk=...)` must be at least 1; got {chunk}. Try 8192.")
         self.patterns = patterns
-        self.size, self.width = shape
+        self.size, self.width = shape[0], shape[1]
         self.beta = self.width**-0.5 if beta is None else float(beta)
         self.chunk = chunk
         self.largest = self._longest() if largest is None else float(largest)

@@ -277,7 +277,10 @@ def test_they_are_objectives(which: str):
         (lambda: ChunkedMemory(torch.eye(3), chunk=0), "`ChunkedMemory(chunk=...)` must be at least 1; got 0."),
         (lambda: ShortlistMemory(torch.eye(3), ExactIndex(torch.eye(3)), 0), "must be at least 1; got 0. Try 64."),
         (lambda: ShortlistMemory(torch.eye(3), ExactIndex(torch.eye(3)), 1, -1.0), "must be above zero and finite"),
-        (lambda: ShortlistMemory(torch.eye(3), ExactIndex(torch.eye(3)), 1, search="x"), 'is "each" or "once"; got \'x\''),
+        (
+            lambda: ShortlistMemory(torch.eye(3), ExactIndex(torch.eye(3)), 1, search="x"),
+            'is "each" or "once"; got \'x\'',
+        ),
     ],
 )
 def test_wrong_settings_are_refused(call, words: str):

@@ -187,8 +187,14 @@ def test_dropout_is_for_training():
     ("call", "words"),
     [
         (lambda: HopfieldAttention(10, 3), "wants heads that divide the width; got 10 and 3."),
-        (lambda: HopfieldAttention(12, 3, dropout=1.0), "`HopfieldAttention(dropout=...)` must lie in [0, 1); got 1.0."),
-        (lambda: HopfieldAttention(12, 3, beta=0.0), "`HopfieldAttention(beta=...)` must be above zero and finite; got 0."),
+        (
+            lambda: HopfieldAttention(12, 3, dropout=1.0),
+            "`HopfieldAttention(dropout=...)` must lie in [0, 1); got 1.0.",
+        ),
+        (
+            lambda: HopfieldAttention(12, 3, beta=0.0),
+            "`HopfieldAttention(beta=...)` must be above zero and finite; got 0.",
+        ),
         (lambda: HopfieldAttention(12, 3, steps=0), "makes at least one step, which reads the values; got steps=0."),
         (
             lambda: HopfieldAttention(4, 1)(*[torch.ones(2, 3, 4)] * 3, steps=torch.tensor([1, 0, 2])),

@@ -93,7 +93,9 @@ def test_it_fires_on_a_clear_winner_and_not_on_a_false_one():
     assert fine.steps.tolist() == [1] and fine.evals.tolist() == [1] and bool(fine.converged.all())
     twins = torch.tensor([[1.0, 0.0], [1.3, 0.0]], dtype=F64)
     false = SoftmaxMemory(twins, 40.0)
-    q = torch.tensor([[-1.0, 0.0]], dtype=F64)  # the first wins the query by e^12, and loses its own place to the second
+    q = torch.tensor(
+        [[-1.0, 0.0]], dtype=F64
+    )  # the first wins the query by e^12, and loses its own place to the second
     first = ebm.infer(false, q, steps=1)
     assert float(first.residual) > 0.05 and not bool(first.converged.any())
     assert float(ebm.infer(false, q).z[0, 0]) == pytest.approx(1.3, abs=1e-4)
