@@ -76,7 +76,8 @@ class LazyPicard(Solver):
                 "`LazyPicard` does not evaluate the answer, so it cannot tell its energy; got an objective with one. Use `Picard`, or an "
                 "`Update` such as `SoftmaxMemory`."
             )
-        return {"known": torch.ones_like(_bound(point), dtype=torch.bool), "bound": _bound(point)}
+        leaf = rows.first_leaf(point.z)
+        return {"known": torch.ones(len(leaf), dtype=torch.bool, device=leaf.device), "bound": _bound(point)}
 
     def step(self, field: Field, point: Point, memory: Any, draw: Draw) -> Step:
         """The move, after an evaluation where there was none yet."""
@@ -87,15 +88,16 @@ class LazyPicard(Solver):
         elif not bool(known.all()):
             index = (~known).nonzero().flatten()
             now = field.of(index)(rows.take(point.z, index))
-            force, bound = rows.put(force, index, now.force), bound.index_copy(0, index, _bound(now))
-        moved = Point(rows.add(point.z, force), None, _as_long_as(bound, force))
+            force = rows.put(force, index, now.force)
+            bound = None if bound is None else rows.put(bound, index, _bound(now))
+        moved = Point(rows.add(point.z, force), None, force if bound is None else _as_long_as(bound, force))
         return Step(moved, {"known": torch.zeros_like(known), "bound": bound})
 
 
-def _bound(point: Point) -> Tensor:
-    """The bound on the next move; the move itself where none is known."""
+def _bound(point: Point) -> Tensor | None:
+    """The bound on the next move, where the objective gives one."""
     bound = getattr(point, "bound", None)
-    return (rows.rms(point.force) if bound is None else bound).detach()
+    return None if bound is None else bound.detach()
 
 
 def _as_long_as(bound: Tensor, force: Any) -> Any:

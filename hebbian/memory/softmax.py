@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ebm.engine.stop import AtRest, Stop
 from ebm.models.binary import check_patterns, check_query, hold
@@ -17,6 +18,8 @@ from hebbian.memory.certificate import Spread, next_move, spread, weighed
 from hebbian.memory.lazy import LazyPicard, Sighted
 
 __all__ = ["SoftmaxMemory"]
+
+_AT_REST = AtRest(1e-5)
 
 
 class SoftmaxMemory(Update):
@@ -32,6 +35,7 @@ class SoftmaxMemory(Update):
         patterns: (N, D), one a row, stored as they are. A parameter stays one; any other tensor becomes a buffer.
         beta: inverse temperature > 0; large values recall one pattern, small ones a mixture. None takes 1 / sqrt(D).
         certify: whether to bound the next move. Without, `LazyPicard` reports the last move.
+        stop: the stop rule of a call that gives none; None makes all the steps granted.
 
     Raises:
         ValueError: patterns of another shape, or a beta not above zero; at the call, a query of another shape.
@@ -50,7 +54,9 @@ class SoftmaxMemory(Update):
     default_steps = 100
     patterns: Tensor
 
-    def __init__(self, patterns: Tensor, beta: float | None = None, *, certify: bool = True) -> None:
+    def __init__(
+        self, patterns: Tensor, beta: float | None = None, *, certify: bool = True, stop: Stop | None = _AT_REST
+    ) -> None:
         super().__init__()
         check_patterns("SoftmaxMemory(patterns)", patterns, binary=False)
         if beta is not None and not 0 < beta < math.inf:
@@ -59,7 +65,7 @@ class SoftmaxMemory(Update):
             )
         hold(self, "patterns", patterns)
         self.beta = patterns.shape[1] ** -0.5 if beta is None else float(beta)
-        self.certify = certify
+        self.certify, self.stop = certify, stop
         self._known: tuple[Any, Spread] | None = None
         if certify:
             self.spread()
@@ -83,15 +89,19 @@ class SoftmaxMemory(Update):
 
     def forward(self, z: Tensor, c: Any) -> Tensor:
         """The next state."""
-        return self._weight(z) @ self.patterns
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return self._weight(z) @ self.patterns
+        # the fused kernel never writes the weights down, but its gradient cannot be differentiated again
+        keys = self.patterns[None, None]
+        return functional.scaled_dot_product_attention(z[None, None], keys, keys, scale=self.beta)[0, 0]
 
     def point(self, z: Tensor, c: Any) -> Point:
         """The move, and with a certificate a bound on the one after it."""
+        if not self.certify:
+            return Point(z, None, self.forward(z, c) - z)
         weight = self._weight(z)
         new = weight @ self.patterns
         point = Sighted(z, None, new - z)
-        if not self.certify:
-            return point
         # under autocast the weights are coarser than the latent, and would prove too much
         if weight.dtype != z.dtype:
             return point
@@ -105,9 +115,9 @@ class SoftmaxMemory(Update):
         """`LazyPicard`."""
         return LazyPicard()
 
-    def default_stop(self) -> Stop:
-        """At rest to 1e-5."""
-        return AtRest(1e-5)
+    def default_stop(self) -> Stop | None:
+        """The memory's own; at rest to 1e-5 unless another was given."""
+        return self.stop
 
 
 def softmax(overlap: Tensor) -> Tensor:
