@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ebm.engine.stop import AtRest, Stop
 from ebm.models.binary import check_patterns, check_query, hold
@@ -89,18 +88,14 @@ class SoftmaxMemory(Update):
 
     def forward(self, z: Tensor, c: Any) -> Tensor:
         """The next state."""
-        if torch.is_grad_enabled() or torch.compiler.is_compiling():
-            return self._weight(z) @ self.patterns
-        # the fused kernel never writes the weights down, but its gradient cannot be differentiated again
-        keys = self.patterns[None, None]
-        return functional.scaled_dot_product_attention(z[None, None], keys, keys, scale=self.beta)[0, 0]
+        return mixture(self._weight(z), self.patterns)
 
     def point(self, z: Tensor, c: Any) -> Point:
         """The move, and with a certificate a bound on the one after it."""
         if not self.certify:
             return Point(z, None, self.forward(z, c) - z)
         weight = self._weight(z)
-        new = weight @ self.patterns
+        new = mixture(weight, self.patterns)
         point = Sighted(z, None, new - z)
         # under autocast the weights are coarser than the latent, and would prove too much
         if weight.dtype != z.dtype:
@@ -120,11 +115,31 @@ class SoftmaxMemory(Update):
         return self.stop
 
 
+def plain(like: Tensor) -> bool:
+    """Whether nothing will be differentiated, traced or cast, so that values may decide what is computed, and where."""
+    traced = torch.is_grad_enabled() or torch.compiler.is_compiling()
+    return not (traced or torch.is_autocast_enabled(like.device.type))
+
+
 def softmax(overlap: Tensor) -> Tensor:
-    """Softmax over patterns, (B, N), in the place of the overlaps where nothing will be differentiated.
+    """Softmax over patterns, (B, N), in the place of the overlaps where that does no harm.
 
     A second tensor of that size costs more in fresh memory than the exponentials do in arithmetic.
     """
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.is_autocast_enabled(overlap.device.type):
-        return overlap.softmax(1)
-    return torch.softmax(overlap, 1, out=overlap)
+    return torch.softmax(overlap, 1, out=overlap) if plain(overlap) else overlap.softmax(1)
+
+
+def mixture(weight: Tensor, patterns: Tensor) -> Tensor:
+    """The weighed sum of patterns, (B, D), over those alone that weigh anything for any sample, where they are few.
+
+    Left out are patterns whose weight is nowhere above a rounding of one over N. All of them together weigh less than a rounding of
+    one, so the sum is that of all patterns to rounding. Near rest few are left, and the product is nearly free.
+    """
+    if weight.device.type != "cpu" or not plain(weight) or not len(weight):
+        return weight @ patterns
+    # not "above": a weight that is not a number must stay in the sum
+    counts = ~(weight.amax(0) <= torch.finfo(weight.dtype).eps / len(patterns))
+    index = counts.nonzero().flatten()
+    if 2 * len(index) > len(patterns):
+        return weight @ patterns
+    return weight.index_select(1, index) @ patterns.index_select(0, index)

@@ -11,10 +11,12 @@ from torch import Tensor
 
 import ebm
 from ebm import Point
+from ebm.engine.flops import FlopCounter
 from ebm.testing import PROMISES, Case, check_solver
 from ebm.testing.case import evaluations
 from hebbian.memory import LazyPicard, SoftmaxMemory
 from hebbian.memory.certificate import next_move, spread, weighed
+from hebbian.memory.softmax import mixture
 
 F64 = torch.float64
 
@@ -220,3 +222,32 @@ def test_overlaps_that_would_overflow_do_not():
     found = ebm.infer(SoftmaxMemory(patterns, 1e4), patterns + 1.0, steps=2)
     torch.testing.assert_close(found.z, patterns)
     assert bool(torch.isfinite(found.residual).all())
+
+
+@pytest.mark.parametrize("beta", [0.1, 5.0, 30.0, 1000.0])
+@pytest.mark.parametrize("dtype", [F64, torch.float32])
+def test_leaving_out_what_weighs_nothing_changes_nothing(beta: float, dtype: torch.dtype):
+    patterns = torch.nn.functional.normalize(normal(60, 300, 8), dim=1).to(dtype)
+    q = patterns[:7] + 0.1 * normal(61, 7, 8).to(dtype)
+    weight = (beta * q @ patterns.T).softmax(1)
+    with torch.no_grad():
+        found = mixture(weight, patterns)
+    torch.testing.assert_close(found, weight @ patterns, rtol=0, atol=4 * torch.finfo(dtype).eps)
+
+
+def test_a_weight_that_is_not_a_number_is_not_left_out():
+    weight = torch.full((2, 6), torch.nan)
+    weight[1] = torch.eye(6)[3]
+    with torch.no_grad():
+        found = mixture(weight, torch.eye(6))
+        assert bool(mixture(weight[:1], torch.eye(6)).isnan().all())
+    assert bool(found[0].isnan().any()) and torch.equal(mixture(weight[1:], torch.eye(6))[0], torch.eye(6)[3])
+
+
+def test_the_mixture_of_few_is_what_is_multiplied():
+    patterns = torch.eye(50, dtype=F64)
+    with torch.no_grad(), FlopCounter() as few:
+        mixture((40 * patterns[:5]).softmax(1), patterns)
+    with torch.no_grad(), FlopCounter() as all_of_them:
+        mixture((0.1 * patterns[:5]).softmax(1), patterns)
+    assert few.flops * 10 == all_of_them.flops == 2 * 5 * 50 * 50
