@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from ebm.engine.stop import AtRest, Stop
 from ebm.models.binary import check_patterns, check_query, hold
@@ -29,6 +30,9 @@ class SoftmaxMemory(Update):
     also tells how far the *next* latent can be from rest: a query that one pattern wins clearly is done after a single
     evaluation. The certificate rests on the products of all pairs of patterns, computed once when the memory is made, and again
     whenever the patterns have changed: N x N x D, so leave it out for patterns that are being learned.
+
+    On a CPU the second product leaves out the patterns that weigh less than a rounding for every sample; near rest that is most of
+    them. FLOPs are reported as if it did not.
 
     Args:
         patterns: (N, D), one a row, stored as they are. A parameter stays one; any other tensor becomes a buffer.
@@ -116,9 +120,12 @@ class SoftmaxMemory(Update):
 
 
 def plain(like: Tensor) -> bool:
-    """Whether nothing will be differentiated, traced or cast, so that values may decide what is computed, and where."""
-    traced = torch.is_grad_enabled() or torch.compiler.is_compiling()
-    return not (traced or torch.is_autocast_enabled(like.device.type))
+    """Whether nothing will be differentiated, traced, cast or counted, so that values may decide what is computed, and where.
+
+    While an evaluation is priced (a dispatch mode is on), all of it runs: the price must not depend on the samples that came first.
+    """
+    watched = torch.is_grad_enabled() or torch.compiler.is_compiling() or _get_current_dispatch_mode() is not None
+    return not (watched or torch.is_autocast_enabled(like.device.type))
 
 
 def softmax(overlap: Tensor) -> Tensor:

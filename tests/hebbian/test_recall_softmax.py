@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import ebm
+import hebbian.memory.softmax
 from ebm import Point
 from ebm.engine.flops import FlopCounter
 from ebm.testing import PROMISES, Case, check_solver
@@ -244,10 +245,19 @@ def test_a_weight_that_is_not_a_number_is_not_left_out():
     assert bool(found[0].isnan().any()) and torch.equal(mixture(weight[1:], torch.eye(6))[0], torch.eye(6)[3])
 
 
-def test_the_mixture_of_few_is_what_is_multiplied():
+def test_the_mixture_of_few_is_what_is_multiplied(monkeypatch: pytest.MonkeyPatch):
+    patterns, flops = torch.eye(50, dtype=F64), []
+    for watched in (True, False):
+        monkeypatch.setattr(hebbian.memory.softmax, "plain", lambda like, w=watched: not w)
+        for beta in (40.0, 0.1):
+            with torch.no_grad(), FlopCounter() as counter:
+                mixture((beta * patterns[:5]).softmax(1), patterns)
+            flops.append(counter.flops)
+    whole = 2 * 5 * 50 * 50
+    assert flops == [whole, whole, whole // 10, whole]
+
+
+def test_flops_are_priced_without_leaving_anything_out():
     patterns = torch.eye(50, dtype=F64)
-    with torch.no_grad(), FlopCounter() as few:
-        mixture((40 * patterns[:5]).softmax(1), patterns)
-    with torch.no_grad(), FlopCounter() as all_of_them:
-        mixture((0.1 * patterns[:5]).softmax(1), patterns)
-    assert few.flops * 10 == all_of_them.flops == 2 * 5 * 50 * 50
+    found = ebm.infer(SoftmaxMemory(patterns, 40.0), patterns[:5] + 0.01, steps=3)
+    assert int(found.flops_per_sample[0]) >= 2 * 2 * 50 * 50 * int(found.evals[0])
