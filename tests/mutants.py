@@ -48,7 +48,7 @@ FAULTS = [
         "hebbian/memory/certificate.py",
         "(beta * diameter * short).exp()",
         "(0 * diameter * short).exp()",
-        "tests/hebbian/test_recall_softmax.py -k bound tests/hebbian/test_recall_at_scale.py",
+        "tests/hebbian/test_recall_softmax.py tests/hebbian/test_recall_at_scale.py -k bound",
     ),
     Fault(
         "a mixture that is not scaled down when the maximum grows",
@@ -60,8 +60,8 @@ FAULTS = [
     Fault(
         "lazy steps that evaluate again what is known",
         "hebbian/memory/lazy.py",
-        "if not bool(known.any()):",
-        "if not bool(known.all()):",
+        '{"known": torch.ones(len(leaf)',
+        '{"known": torch.zeros(len(leaf)',
         "tests/hebbian/test_recall_softmax.py -k updates",
     ),
     Fault(
