@@ -1,7 +1,7 @@
 """Retrieval from a modern Hopfield memory: ours, hflayers, plain attention and the bare matrix products, in one run.
 
-256 queries over 4,096 unit patterns of 256 numbers, float32, beta = 32, three updates; each query is a stored pattern with noise of 0.8
-of its length, so one update recalls it. "Bare products" are two products an update and nothing else. Run with
+256 queries over 4,096 unit patterns of 256 numbers, float32, three updates; each query is a stored pattern with noise of 0.8
+of its length. With beta = 32 one update recalls it; with beta = 4 all weights stay alike, so nothing can be spared. "Bare products" are two products an update and nothing else. Run with
 ``python benchmarks/retrieval.py``; ``--json FILE`` writes the figures. The peer is hflayers 1.0.2
 (``pip install git+https://github.com/ml-jku/hopfield-layers``, or name the folder it was installed to with ``--peer FOLDER``); without it
 its lines are left out. A second table recalls from many patterns in a memory-mapped file, chunk by chunk; its peak of memory is that
@@ -29,7 +29,7 @@ import ebm
 from hebbian.memory import ChunkedMemory, SoftmaxMemory
 from measuring import interleaved, median_ms, ratio, show, write
 
-BETA, UPDATES = 32.0, 3
+UPDATES = 3
 NEVER = ebm.Patience(ebm.AtRest(0.0), UPDATES + 1)
 BARE, FULL = "bare products, 3 updates", "SoftmaxMemory, 3 updates"
 
@@ -40,15 +40,16 @@ class Task(NamedTuple):
     patterns: Tensor
     query: Tensor
     wanted: Tensor
+    beta: float
 
 
-def task(queries: int, stored: int, width: int) -> Task:
+def task(queries: int, stored: int, width: int, beta: float) -> Task:
     """Unit patterns, and queries near some of them."""
     draws = torch.Generator().manual_seed(0)
     patterns = functional.normalize(torch.randn(stored, width, generator=draws), dim=1)
     wanted = torch.randint(stored, (queries,), generator=draws)
     noise = 0.8 / width**0.5 * torch.randn(queries, width, generator=draws)
-    return Task(patterns, functional.normalize(patterns[wanted] + noise, dim=1), wanted)
+    return Task(patterns, functional.normalize(patterns[wanted] + noise, dim=1), wanted, beta)
 
 
 def bare(t: Task) -> Tensor:
@@ -62,7 +63,7 @@ def attention(t: Task) -> Tensor:
     """What one writes by hand."""
     z = t.query
     for _ in range(UPDATES):
-        z = torch.softmax(BETA * z @ t.patterns.T, 1) @ t.patterns
+        z = torch.softmax(t.beta * z @ t.patterns.T, 1) @ t.patterns
     return z
 
 
@@ -70,15 +71,15 @@ def fused(t: Task) -> Tensor:
     """torch's own attention, keys = values."""
     z, keys = t.query[None, None], t.patterns[None, None]
     for _ in range(UPDATES):
-        z = functional.scaled_dot_product_attention(z, keys, keys, scale=BETA)
+        z = functional.scaled_dot_product_attention(z, keys, keys, scale=t.beta)
     return z[0, 0]
 
 
 def ours(t: Task) -> dict[str, Callable[[], ebm.Solution]]:
     """Ours, with all updates, with early exit, and certified."""
-    plain, certified = SoftmaxMemory(t.patterns, BETA, certify=False), SoftmaxMemory(t.patterns, BETA)
-    endless = SoftmaxMemory(t.patterns, BETA, certify=False, stop=None)
-    energy = ebm.ModernHopfield(t.patterns, BETA)
+    plain, certified = SoftmaxMemory(t.patterns, t.beta, certify=False), SoftmaxMemory(t.patterns, t.beta)
+    endless = SoftmaxMemory(t.patterns, t.beta, certify=False, stop=None)
+    energy = ebm.ModernHopfield(t.patterns, t.beta)
 
     def recall(model: ebm.Objective, **settings: Any) -> Callable[[], ebm.Solution]:
         return lambda: ebm.infer(model, t.query, steps=UPDATES, keep="last", **settings)
@@ -108,7 +109,7 @@ def peer(t: Task) -> dict[str, Callable[[], Tensor]]:
     def made(most: int | None) -> Callable[[], Tensor]:
         # its count of updates is one short of what it makes
         layer = Hopfield(
-            scaling=BETA, update_steps_max=most, update_steps_eps=1e-5, disable_out_projection=True, **settings
+            scaling=t.beta, update_steps_max=most, update_steps_eps=1e-5, disable_out_projection=True, **settings
         ).eval()
         return lambda: layer((t.patterns[None], t.query[None], t.patterns[None])).squeeze(0)
 
@@ -178,13 +179,17 @@ def main(argv: list[str] | None = None) -> None:
     torch.set_num_threads(args.threads)
     if args.peer:
         sys.path.append(args.peer)
-    found = measured(task(*((16, 64, 32) if args.smoke else (256, 4096, 256))), 1 if args.smoke else args.repeats)
+    size, repeats = ((16, 64, 32), 1) if args.smoke else ((256, 4096, 256), args.repeats)
     columns = ["ms", "over bare", "over full", "evals", "difference", "recalled"]
-    show("256 queries over 4,096 x 256", ["", *columns], [[name, *(f[c] for c in columns)] for name, f in found.items()])
+    tables: dict[str, Any] = {}
+    for beta in (32.0, 4.0):
+        found = tables[f"beta {beta:g}"] = measured(task(*size, beta), repeats)
+        lines = [[name, *(f[c] for c in columns)] for name, f in found.items()]
+        show(f"256 queries over 4,096 x 256, beta = {beta:g}", ["", *columns], lines)
     size = (2000, 16, 4) if args.smoke else (1_000_000, 128, 64)
     chunked = many(*size)
     show(f"{size[2]} queries over {size[0]:,} x {size[1]}, from a file", list(chunked), [list(chunked.values())])
-    write(args.json, "retrieval", {"recall": found, "many": chunked})
+    write(args.json, "retrieval", {"recall": tables, "many": chunked})
 
 
 if __name__ == "__main__":

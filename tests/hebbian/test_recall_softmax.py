@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 import ebm
-import hebbian.memory.softmax
+import ebm.models.mixing
 from ebm import Point
 from ebm.engine.flops import FlopCounter
+from ebm.models.mixing import mixture
 from ebm.testing import PROMISES, Case, check_solver
 from ebm.testing.case import evaluations
 from hebbian.memory import LazyPicard, SoftmaxMemory
 from hebbian.memory.certificate import next_move, spread, weighed
-from hebbian.memory.softmax import mixture
 
 F64 = torch.float64
 
@@ -248,7 +248,7 @@ def test_a_weight_that_is_not_a_number_is_not_left_out():
 def test_the_mixture_of_few_is_what_is_multiplied(monkeypatch: pytest.MonkeyPatch):
     patterns, flops = torch.eye(50, dtype=F64), []
     for watched in (True, False):
-        monkeypatch.setattr(hebbian.memory.softmax, "plain", lambda like, w=watched: not w)
+        monkeypatch.setattr(ebm.models.mixing, "plain", lambda like, w=watched: not w)
         for beta in (40.0, 0.1):
             with torch.no_grad(), FlopCounter() as counter:
                 mixture((beta * patterns[:5]).softmax(1), patterns)
