@@ -34,8 +34,11 @@ def mixture(weight: Tensor, patterns: Tensor) -> Tensor:
     """
     if weight.device.type != "cpu" or not plain(weight) or not len(weight):
         return weight @ patterns
+    nothing = torch.finfo(weight.dtype).eps / len(patterns)
+    if 2 * int((weight[0] > nothing).sum()) > len(patterns):  # one sample can tell that it does not pay
+        return weight @ patterns
     # not "above": a weight that is not a number must stay in the sum
-    counts = ~(weight.amax(0) <= torch.finfo(weight.dtype).eps / len(patterns))
+    counts = ~(weight.amax(0) <= nothing)
     index = counts.nonzero().flatten()
     if 2 * len(index) > len(patterns):
         return weight @ patterns
