@@ -305,7 +305,9 @@ def test_closed_samples_keep_their_traces() -> None:
     assert state.samples["pre"][:, 0].tolist() == [1.0, 1.0]
 
 
-@pytest.mark.parametrize("gate", [lambda x, y: y > 0, lambda x, y: y[:, 0], lambda x, y: True], ids=["units", "floats", "bool"])
+@pytest.mark.parametrize(
+    "gate", [lambda x, y: y > 0, lambda x, y: y[:, 0], lambda x, y: True], ids=["units", "floats", "bool"]
+)
 def test_a_gate_that_is_not_one_bool_a_sample_is_refused(gate) -> None:
     with pytest.raises(ValueError, match=r"The gate of `Gated` returned .*; one bool a sample is wanted, \(4,\)"):
         Gated(Hebb(0.1), gate).statistics(Dense(3, 2), torch.ones(4, 3), torch.ones(4, 2), None)
