@@ -59,8 +59,8 @@ class Objective(nn.Module):
     Attributes:
         provides: names of what the objective can do; a solver names what it needs and the door refuses a pair that
             does not fit. ``"energy"``: points carry one. ``"gradient"``: the force is minus its gradient.
-            ``"conditional"``: discrete latents, `conditional(z, c, block)`. ``"flip"``: latents of two values each,
-            `flip(z, c, block)`, which returns a `Flip`. ``"residuals"``: the energy is half the squared length of
+            ``"conditional"``: discrete latents, `conditional(z, c, block)`. ``"sweep"``: also `sweep(z, c)`, all units
+            in turn at no more cost than their conditionals. ``"flip"``: latents of two values each, `flip(z, c, block)`, which returns a `Flip`. ``"residuals"``: the energy is half the squared length of
             `residuals(z, c)`, (B, M).
         default_steps: the step limit of a call that gives no limit at all; None (as here) makes such a call an error.
     """

@@ -62,6 +62,10 @@ class CountedField:
         self._count("conditional")
         return self._objective.conditional(z, self._c, block)
 
+    def sweep(self, z: Any) -> Any:
+        self._count("sweep")
+        return swept(self._objective, z, self._c)
+
     def flip(self, z: Any, block: Tensor) -> Flip:
         self._count("flip")
         return self._objective.flip(z, self._c, block)
@@ -88,6 +92,17 @@ class CountedField:
     def resolvent(self, z: Any, size: float) -> Any:
         self._count("resolvent")
         return self._objective.resolvent(z, size, self._c)
+
+
+def swept(objective: Any, z: Any, c: Any) -> Any:
+    """Every unit in turn set to what it wants given the others, by the objective's own sweep where it has one."""
+    if "sweep" in objective.provides:
+        return objective.sweep(z, c)
+    state = rows.flatten(z)
+    for unit in torch.arange(state.shape[1], device=state.device).expand(state.shape[0], -1).unbind(1):
+        wanted = objective.conditional(rows.unflatten(state, z), c, unit)
+        state = state.scatter(1, unit[:, None], wanted[:, None])
+    return rows.unflatten(state, z)
 
 
 def curvature(objective: Objective, z: Any, c: Any) -> Product:
@@ -173,6 +188,7 @@ def learn_prices(meter: Meter, objective: Any, kinds: Iterable[str], z: Any, c: 
         "conditional": lambda: (
             lambda latent: objective.conditional(latent, c, torch.zeros_like(one, dtype=torch.int64))
         ),
+        "sweep": lambda: lambda latent: swept(objective, latent, c),
         "flip": lambda: lambda latent: objective.flip(latent, c, torch.zeros_like(one, dtype=torch.int64)),
         "curvature": lambda: curvature(objective, z, c),
         "residuals": lambda: lambda latent: gauss_newton(objective, latent, c),

@@ -26,8 +26,8 @@ class DenseMemory(BinaryMemory):
               - F\big(-\xi_i^\mu + \textstyle\sum_{j\ne i}\xi_j^\mu s_j\big)\Big]
 
     one unit at a time: each takes the sign with the lower energy, and keeps its own where both are equal (to rounding). So no
-    flip raises E. Each conditional costs one product with all patterns, N of them a sweep; that is the price of a memory
-    whose units must not look at cached overlaps.
+    flip raises E. Each conditional costs one product with all patterns, N of them a sweep in random order; in cyclic order
+    (``Asynchronous("cyclic")``) a sweep carries the overlaps along and costs about two products in all.
 
     Args:
         patterns: (P, N), +-1, one a row; stored as they are. A parameter stays one; any other tensor becomes a buffer.
@@ -49,6 +49,7 @@ class DenseMemory(BinaryMemory):
     minus the logarithm of the sum.
     """
 
+    provides = BinaryMemory.provides | {"sweep"}
     patterns: Tensor
 
     def __init__(self, patterns: Tensor, separation: Separation = _POLYNOMIAL) -> None:
@@ -86,6 +87,17 @@ class DenseMemory(BinaryMemory):
         own = z.gather(1, block[:, None]).flatten()
         rise = even.sum(1) + own * torch.bmm(odd.unsqueeze(1), signs.unsqueeze(2)).flatten()
         return torch.where(rise < -slack.flatten(), -own, own)
+
+    def sweep(self, z: Tensor, c: Any) -> Tensor:
+        """Every unit in turn takes the state of lower energy; overlaps are carried along, as whole numbers they stay exact."""
+        overlap, units = z @ self.patterns.T, list(z.unbind(1))
+        for k, own in enumerate(units):
+            signs = self.patterns[:, k]
+            even, odd, slack = self._rise(overlap)
+            flips = even.sum(1) + own * (odd @ signs) < -slack.flatten()
+            units[k] = torch.where(flips, -own, own)
+            overlap = torch.addr(overlap, units[k] - own, signs)
+        return torch.stack(units, dim=1)
 
     def flip(self, z: Tensor, c: Any, block: Tensor) -> Flip:
         """The other sign of one unit of each sample, and the rise of the energy."""

@@ -23,7 +23,8 @@ class Asynchronous(Solver):
     With symmetric weights and no self-coupling no flip raises the energy, so a sample comes to rest in a fixed point.
 
     Args:
-        order: ``"random"``, a fresh order for every sample and sweep, or ``"cyclic"``, always 0..N-1.
+        order: ``"random"``, a fresh order for every sample and sweep, or ``"cyclic"``, always 0..N-1, which is many times as fast
+            on models with a sweep of their own (`Hopfield`).
 
     Raises:
         ValueError: another order.
@@ -49,7 +50,9 @@ class Asynchronous(Solver):
         return self.order == "random"
 
     def most(self, z: Any, differentiated: bool = False) -> dict[str, int]:
-        """One evaluation, and a conditional a unit."""
+        """One evaluation, and a conditional a unit or a whole sweep."""
+        if self.order == "cyclic":
+            return {"point": 1, "sweep": 1}
         return {"point": 1, "conditional": rows.flatten(z).shape[1]}
 
     def init(self, point: Point) -> Any:
@@ -57,7 +60,9 @@ class Asynchronous(Solver):
         return None
 
     def step(self, field: Field, point: Point, memory: Any, draw: Draw) -> Step:
-        """One conditional a unit, then one evaluation at the new state."""
+        """One conditional a unit, or a sweep, then one evaluation at the new state."""
+        if self.order == "cyclic":
+            return Step(field(field.sweep(point.z)), None)
         state = rows.flatten(point.z)
         for unit in sweep(self.order, state, draw):
             wanted = field.conditional(rows.unflatten(state, point.z), unit)

@@ -36,6 +36,10 @@ class Field(Protocol):
         """The values the units ``block`` want, given all others, for discrete latents [conditional]."""
         ...
 
+    def sweep(self, z: Any) -> Any:
+        """Every unit in turn set to what it wants [conditional]; in one question where the objective provides ``"sweep"``."""
+        ...
+
     def flip(self, z: Any, block: Tensor) -> Flip:
         """The other value of the units ``block``, and by how much taking it raises the energy, for latents of two values [flip]."""
         ...
@@ -87,6 +91,9 @@ class View:
 
     def conditional(self, z: Any, block: Tensor) -> Tensor:
         return self.field.conditional(z, block)
+
+    def sweep(self, z: Any) -> Any:
+        return self.field.sweep(z)
 
     def flip(self, z: Any, block: Tensor) -> Flip:
         return self.field.flip(z, block)

@@ -70,6 +70,10 @@ class _Failing(Objective):
         inner: Any = self.inner
         return inner.conditional(z, c["x"], block)
 
+    def sweep(self, z: Any, c: Any) -> Any:
+        inner: Any = self.inner
+        return inner.sweep(z, c["x"])
+
     def flip(self, z: Any, c: Any, block: Tensor) -> Flip:
         inner: Any = self.inner
         return inner.flip(z, c["x"], block)

@@ -3,6 +3,7 @@
 from hebbian.memory.attention import HopfieldAttention
 from hebbian.memory.bidirectional import BidirectionalMemory
 from hebbian.memory.chunked import ChunkedMemory, Chunks, Mixture
+from hebbian.memory.hopfield import HopfieldMemory
 from hebbian.memory.index import ExactIndex, FaissIndex, Index, ShortlistMemory
 from hebbian.memory.lazy import LazyPicard, Sighted
 from hebbian.memory.sequence import DelayedSequence, SequenceMemory
@@ -19,6 +20,7 @@ from hebbian.memory.similarity import (
     manhattan,
 )
 from hebbian.memory.softmax import SoftmaxMemory
+from hebbian.memory.stores import Gardner, HebbStore, Palimpsest, PseudoInverse, Store, Storkey, Unlearning
 from hebbian.memory.universal import UniversalHopfield
 
 __all__ = [
@@ -28,12 +30,17 @@ __all__ = [
     "DelayedSequence",
     "ExactIndex",
     "FaissIndex",
+    "Gardner",
+    "HebbStore",
     "HopfieldAttention",
+    "HopfieldMemory",
     "Index",
     "LazyPicard",
     "Linear",
     "Mixture",
+    "Palimpsest",
     "Power",
+    "PseudoInverse",
     "Separation",
     "SequenceMemory",
     "ShortlistMemory",
@@ -41,8 +48,11 @@ __all__ = [
     "Similarity",
     "Softmax",
     "SoftmaxMemory",
+    "Store",
+    "Storkey",
     "TopK",
     "UniversalHopfield",
+    "Unlearning",
     "cosine",
     "dot",
     "euclidean",
