@@ -111,18 +111,16 @@ class Hopfield(BinaryMemory):
         Exactly one unit after the other, yet nearly all of the work is in matrix products: what a block of units feels from outside
         the block does not change while the block is worked through.
         """
-        slack, done = c["slack"].value, z[:, :0]
+        slack, done = c["slack"].value.unbind(0), []
         for first in range(0, self.units, _BLOCK):
             here = slice(first, min(first + _BLOCK, self.units))
-            columns = self.weight[:, here]
-            outside = torch.addmm(self.bias[here], done, columns[:first])
-            outside = torch.addmm(outside, z[:, here.stop :], columns[here.stop :])
+            field = torch.addmm(self.bias[here], torch.cat([*done, z[:, first:]], dim=1), self.weight[:, here])
             units = list(z[:, here].unbind(1))
-            for j, own in enumerate(units):
-                field = outside[:, j] + torch.stack(units, dim=1) @ columns[here, j]
-                units[j] = _signs(field, own, slack[first + j])
-            done = torch.cat([done, torch.stack(units, dim=1)], dim=1)
-        return done
+            for j, (own, row) in enumerate(zip(units, self.weight[here, here].unbind(0), strict=True)):
+                units[j] = _signs(field[:, j], own, slack[first + j])
+                field = torch.addr(field, units[j] - own, row)
+            done = [torch.cat([*done, torch.stack(units, dim=1)], dim=1)]
+        return done[0]
 
     def flip(self, z: Tensor, c: Any, block: Tensor) -> Flip:
         """The other sign of one unit of each sample, and the rise of the energy: twice the state times the field."""

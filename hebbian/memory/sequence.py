@@ -10,10 +10,10 @@ from torch import Tensor
 from ebm.models.binary import check_patterns, check_query, hold
 from ebm.noise import Draw
 from ebm.objective import Update
-from ebm.solvers import Picard
 from ebm.solvers.base import Solver
 from hebbian.memory.similarity import Linear, Separation, dot
 from hebbian.memory.universal import signs
+from hebbian.replay import Replay
 
 __all__ = ["DelayedSequence", "SequenceMemory"]
 
@@ -74,8 +74,8 @@ class SequenceMemory(Update):
         return signs(field, z, weight.detach().abs().sum(1, keepdim=True))
 
     def default_solver(self) -> Solver:
-        """`Picard`."""
-        return _Replay()
+        """`Replay`: the last state, since no state of a sequence is better than another."""
+        return Replay()
 
 
 class DelayedSequence(Update):
@@ -150,14 +150,8 @@ class DelayedSequence(Update):
         return z[0]
 
     def default_solver(self) -> Solver:
-        """`Picard`."""
-        return _Replay()
-
-
-class _Replay(Picard):
-    """Plain iteration that keeps the last state: no state of a sequence is better than another."""
-
-    keep = "last"
+        """`Replay`: the last state, since no state of a sequence is better than another."""
+        return Replay()
 
 
 def _following(patterns: Tensor, cycle: bool) -> Tensor:
