@@ -106,8 +106,8 @@ def projections(smoke: bool, largest: int) -> list[Cliff]:
 
 def cubic(smoke: bool, largest: int) -> Growth:
     """A dense memory with cubic energy, several sizes, from the patterns themselves."""
-    sizes = [12, 16] if smoke else [24, 32, 48, 64, 96, 128]
-    shares = (0.1, 0.2, 0.4) if smoke else (0.10, 0.14, 0.18, 0.22, 0.27, 0.33, 0.40)
+    sizes = [12, 16] if smoke else [32, 48, 64, 96, 128, 160]
+    shares = (0.05, 0.2, 0.6) if smoke else (0.05, 0.07, 0.085, 0.10, 0.115, 0.13, 0.15, 0.18)
     make = partial(ebm.DenseMemory, separation=ebm.Polynomial(3))
     curves, counts = [], []
     for units in tqdm(sizes, "cubic"):
@@ -120,7 +120,7 @@ def cubic(smoke: bool, largest: int) -> Growth:
 def modern(smoke: bool, largest: int) -> list[Noise]:
     """A modern Hopfield network, many patterns in few dimensions, against noise."""
     count, size, seeds, asked = (200, 16, 1, 50) if smoke else (10_000, 64, 3, 1_000)
-    noise = [0.2, 0.4, 0.6, 0.8, 1.0, 1.2]
+    noise = [0.4, 0.8, 1.2, 1.6, 2.0]
     return [_modern(beta, noise, count, size, seeds, asked) for beta in tqdm((8.0, 16.0, 32.0), "modern")]
 
 
