@@ -12,7 +12,7 @@ from torch import Tensor
 from ebm import rows
 from ebm.engine.flops import FlopCounter
 from ebm.noise import Draw
-from ebm.objective import Flip, Objective, Point, Product, variable
+from ebm.objective import Flip, Lasso, Objective, Point, Product, variable
 
 __all__ = ["CountedField", "Meter", "evaluate", "learn_prices", "pullback", "transposed"]
 
@@ -88,6 +88,9 @@ class CountedField:
     def resolvent(self, z: Any, size: float) -> Any:
         self._count("resolvent")
         return self._objective.resolvent(z, size, self._c)
+
+    def lasso(self) -> Lasso:
+        return self._objective.lasso(self._c)
 
 
 def curvature(objective: Objective, z: Any, c: Any) -> Product:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 from torch import Tensor
 
 from ebm.noise import Draw
-from ebm.objective import Flip, Objective, Point, Product
+from ebm.objective import Flip, Lasso, Objective, Point, Product
 
 __all__ = ["Field", "Info", "Solver", "Step", "View"]
 
@@ -62,6 +62,10 @@ class Field(Protocol):
         """The resolvent of the linear part of a monotone update [resolvent]."""
         ...
 
+    def lasso(self) -> Lasso:
+        """What all samples share of a quadratic energy with weighted absolute values [lasso]; known before, so not counted."""
+        ...
+
 
 class View:
     """A field seen through something: hands every question on; a subclass changes some.
@@ -102,6 +106,9 @@ class View:
 
     def resolvent(self, z: Any, size: float) -> Any:
         return self.field.resolvent(z, size)
+
+    def lasso(self) -> Lasso:
+        return self.field.lasso()
 
 
 class Info(NamedTuple):
