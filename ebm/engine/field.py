@@ -92,6 +92,10 @@ class CountedField:
     def lasso(self) -> Lasso:
         return self._objective.lasso(self._c)
 
+    def bend(self, direction: Any) -> Any:
+        self._count("bend")
+        return self._objective.bend(direction, self._c)
+
 
 def curvature(objective: Objective, z: Any, c: Any) -> Product:
     """Products with the Hessian of the energy at ``z``: the pullback of the force, whose Jacobian is symmetric."""
@@ -182,6 +186,7 @@ def learn_prices(meter: Meter, objective: Any, kinds: Iterable[str], z: Any, c: 
         "gauss_newton": lambda: gauss_newton(objective, z, c),
         "prox": lambda: lambda latent: objective.prox(latent, one, c),
         "resolvent": lambda: lambda latent: objective.resolvent(latent, 1.0, c),
+        "bend": lambda: lambda latent: objective.bend(latent, c),
     }
     with torch.no_grad():
         for kind in kinds:

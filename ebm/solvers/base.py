@@ -66,6 +66,10 @@ class Field(Protocol):
         """What all samples share of a quadratic energy with weighted absolute values [lasso]; known before, so not counted."""
         ...
 
+    def bend(self, direction: Any) -> Any:
+        """The product of a direction with the matrix of `lasso`, in the direction's own precision [lasso]."""
+        ...
+
 
 class View:
     """A field seen through something: hands every question on; a subclass changes some.
@@ -109,6 +113,9 @@ class View:
 
     def lasso(self) -> Lasso:
         return self.field.lasso()
+
+    def bend(self, direction: Any) -> Any:
+        return self.field.bend(direction)
 
 
 class Info(NamedTuple):

@@ -90,6 +90,10 @@ class _Failing(Objective):
         inner: Any = self.inner
         return inner.lasso(c["x"])
 
+    def bend(self, direction: Any, c: Any) -> Any:
+        inner: Any = self.inner
+        return inner.bend(direction, c["x"])
+
     def gap(self, point: Point, c: Any) -> Gap:
         inner: Any = self.inner
         return inner.gap(point, c["x"])

@@ -13,9 +13,12 @@ from ebm.noise import Draw
 from ebm.objective import Lasso, Point
 from ebm.solvers.base import Field, Info, Solver, Step
 from ebm.solvers.trial import evaluate_trial
-from hebbian.sparse.faces import cut, inner_step, pull, put_back, sizes
+from hebbian.sparse.faces import cut, newton
+from hebbian.sparse.search import Search
 
 __all__ = ["ActiveSet"]
+
+_FADE = 0.75  # of the share, from round to round: later guesses are better ones
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ class ActiveSet(Solver):
     line instead of the best of its kinks, and works on a batch.
     """
 
-    share: float = 0.4
+    share: float = 0.5
+    rounds: int = 8
     needs: ClassVar[frozenset[str]] = frozenset({"energy", "lasso"})
     # at the minimum energies differ by rounding alone
     keep: ClassVar[str] = "last"
@@ -69,19 +73,21 @@ class ActiveSet(Solver):
         return torch.zeros(point.z.shape[0], dtype=torch.bool, device=point.z.device)
 
     def most(self, z: Any, differentiated: bool = False) -> dict[str, int]:
-        """One evaluation, and one more where a proposal that is not finite must not reach a graph."""
-        return {"point": 2 if differentiated else 1}
+        """One evaluation and a product with the Gram matrix between rounds, and an evaluation more where a proposal that is not
+        finite must not reach a graph."""
+        return {"point": 2 if differentiated else 1, "bend": self.rounds - 1}
 
     def step(self, field: Field, point: Point, memory: Any, draw: Draw) -> Step:
-        """Wake, solve, go along the line."""
+        """Some rounds of waking and solving, and an evaluation."""
         lasso = field.lasso()
-        z, force = point.z, point.force
-        pulled = pull(lasso, z, force)
-        hardest = pulled.amax(1, keepdim=True)
-        awake = (pulled > 0) & (pulled >= self.share * hardest) & ~memory[:, None]
-        new, lower = _solved(lasso, z, force, (z != 0) | awake)
-        if not bool(lower.all()):
-            new = torch.where(lower[:, None], new, _best_alone(lasso, z, force))
+        with torch.no_grad():
+            search = Search(lasso, point)
+            lower = search.run(field, [self.share * _FADE**turn for turn in range(self.rounds)], memory)
+            new = search.z
+            if not bool(lower.all()):
+                new = torch.where(lower[:, None], new, _best_alone(lasso, point.z, point.force))
+        if torch.is_grad_enabled():
+            new = _again(lasso, point, new)
         trial = evaluate_trial(field, new, point)
         if bool(trial.finite.all()):
             return Step(trial.point, ~lower)
@@ -89,36 +95,14 @@ class ActiveSet(Solver):
         return Step(kept, ~lower, Info(accepted=trial.finite))
 
 
-def _solved(lasso: Lasso, z: Tensor, force: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
-    """The latents after the step on the chosen atoms, and whether it lowers the energy, (B,)."""
-    parts = list(sizes(chosen))
-    if parts[0] is None:
-        return _face_step(lasso, z, force, chosen)
-    new, lower = z, torch.zeros_like(z[:, 0], dtype=torch.bool)
-    for some in parts:
-        one, falls = _face_step(lasso, z[some], force[some], chosen[some])
-        new, lower = new.index_copy(0, some, one), lower.index_copy(0, some, falls)
-    return new, lower
-
-
-def _face_step(lasso: Lasso, z: Tensor, force: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
-    face = cut(lasso, z, force, chosen)
-    sign = torch.where(face.z != 0, face.z, face.force).sign()
-    if not lasso.signed:
-        sign = torch.ones_like(sign)
-    steep = torch.where(face.on, face.force - face.weight * sign, torch.zeros_like(sign))
-    # atoms may be many for the signal or alike: a trace of the diagonal keeps the factor, and the line search the descent
-    ridge = 16 * face.z.shape[1] * torch.finfo(z.dtype).eps * face.gram.diagonal(dim1=1, dim2=2)
-    factor, failed = torch.linalg.cholesky_ex(face.gram + torch.diag_embed(ridge))
-    if bool(failed.any()):
-        factor = torch.where(
-            (failed == 0)[:, None, None], factor, torch.eye(factor.shape[1], dtype=z.dtype, device=z.device)
-        )
-    direction = torch.cholesky_solve(steep[:, :, None], factor)[:, :, 0]
-    # an atom that was woken for a move the other way stays asleep
-    direction = torch.where((face.z == 0) & (direction * sign <= 0), torch.zeros_like(direction), direction)
-    inner, falls = inner_step(face, direction, lasso.signed)
-    return put_back(face, z, inner), falls
+def _again(lasso: Lasso, point: Point, z: Tensor) -> Tensor:
+    """The last system solved once more, differentiably: what the rounds before it led through does not matter at its minimum."""
+    face = cut(lasso, (z != 0) | (point.z != 0))
+    here = torch.where(face.on, z.gather(1, face.index), 0.0)
+    change = torch.where(face.on, here - point.z.gather(1, face.index), 0.0)
+    force = point.force.gather(1, face.index) - (face.gram @ change[:, :, None])[:, :, 0]
+    new, _, _ = newton(lasso, face, here, force, face.on & (here != 0))
+    return z.scatter_add(1, face.index, torch.where(face.on, new - here, 0.0))
 
 
 def _best_alone(lasso: Lasso, z: Tensor, force: Tensor) -> Tensor:

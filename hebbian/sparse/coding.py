@@ -13,7 +13,7 @@ from ebm.rows import Shared
 from hebbian.sparse.active_set import ActiveSet
 from hebbian.sparse.atoms import Convolved, synthesise
 from hebbian.sparse.gap import DualityGap, duality_gap
-from hebbian.sparse.penalties import L0, admits_gap
+from hebbian.sparse.penalties import L0, admits_gap, worth
 from hebbian.synapse import Dense, Synapse
 
 __all__ = ["SparseCoding"]
@@ -146,16 +146,26 @@ class SparseCoding(ebm.Composite):
         misfit: Any = self.smooth
         return misfit.missed(z, {"signal": x})
 
+    def point(self, z: Tensor, c: Any) -> ebm.Point:
+        """The whole energy, and minus the gradient of the misfit alone."""
+        point = self.smooth.point(self.term.inside(z), c)
+        assert point.energy is not None
+        return point._replace(energy=point.energy + worth(self.term, point.z))
+
     def gap(self, point: ebm.Point, c: Any) -> Gap:
         """What the energy of a point may still lose."""
         assert point.energy is not None
-        return duality_gap(self.term, point.z, point.energy - self.term(point.z), point.force)
+        return duality_gap(self.term, point.z, point.energy, point.force)
 
     def lasso(self, c: Any) -> Lasso:
         """What all samples share of the energy."""
         gram, weight = c["gram"].value, self.term.weight  # pyright: ignore[reportAttributeAccessIssue]
         weight = torch.as_tensor(weight, dtype=gram.dtype, device=gram.device)
         return Lasso(gram, weight.expand(gram.shape[0]), isinstance(self.term, ebm.L1))
+
+    def bend(self, direction: Tensor, c: Any) -> Tensor:
+        """The product of a direction with the Gram matrix, in the direction's precision."""
+        return direction @ c["gram"].value.to(direction.dtype)
 
     def default_solver(self) -> ebm.Solver:
         """`ActiveSet` where the energy admits it, `ebm.Proximal` where the penalty is not convex, else `ebm.FISTA`."""

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from ebm.objective import Lasso
 
-__all__ = ["Face", "cut", "inner_step", "pull", "put_back", "sizes"]
+__all__ = ["Face", "cut", "inner_step", "newton", "pull", "sizes"]
 
+_STIFF = 1e30
 _WIDTHS = (32, 128, 512)
 
 
@@ -19,50 +20,37 @@ class Face(NamedTuple):
     """The chosen atoms of each sample side by side, padded to the most that any has.
 
     Attributes:
-        index: (B, k), which atoms; any where padded.
+        index: (B, k), which atoms; the first atom where padded.
         on: bool (B, k), False where padded.
-        z: (B, k), their numbers, zero where padded.
-        force: (B, k), zero where padded.
         weight: (B, k).
-        gram: (B, k, k), the identity where padded.
+        gram: (B, k, k); anything finite where padded.
     """
 
     index: Tensor
     on: Tensor
-    z: Tensor
-    force: Tensor
     weight: Tensor
     gram: Tensor
 
 
-def pull(lasso: Lasso, z: Tensor, force: Tensor) -> Tensor:
-    """By how much the force on atoms at zero exceeds their weight, (B, K); zero or less for those that stay asleep."""
-    excess = (force.abs() if lasso.signed else force) - lasso.weight
+def pull(lasso: Lasso, force: Tensor, active: Tensor) -> Tensor:
+    """By how much the force on atoms that are not active exceeds their weight, (B, K); zero for those that stay asleep."""
+    weight = lasso.weight.to(force.dtype)
     # a force that ties with the weight up to rounding wakes no atom
-    floor = 32 * torch.finfo(z.dtype).eps * lasso.weight
-    return torch.where((z == 0) & (excess > floor), excess, torch.zeros_like(excess))
+    floor = 32 * torch.finfo(force.dtype).eps * weight
+    excess = (force.abs() if lasso.signed else force) - weight
+    return excess.masked_fill_(active | (excess <= floor), 0.0)
 
 
-def cut(lasso: Lasso, z: Tensor, force: Tensor, chosen: Tensor) -> Face:
+def cut(lasso: Lasso, chosen: Tensor) -> Face:
     """The face of the chosen atoms, bool (B, K)."""
     sample, atom = chosen.nonzero(as_tuple=True)
-    place = chosen.cumsum(1)[sample, atom] - 1
-    width = max(int(place.max()) + 1 if len(place) else 0, 1)
-    blank = torch.zeros(z.shape[0], width, dtype=torch.int64, device=z.device)
-    index = blank.index_put((sample, place), atom)
-    on = blank.index_put((sample, place), torch.ones_like(atom)).bool()
-    zero = z.new_zeros(())
-    atoms = lasso.gram.shape[0]
-    block = lasso.gram.reshape(-1).take(index[:, :, None] * atoms + index[:, None, :])
-    block = torch.where(on[:, :, None] & on[:, None, :], block, torch.eye(width, dtype=z.dtype, device=z.device))
-    gathered = (torch.where(on, leaf.gather(1, index), zero) for leaf in (z, force))
-    return Face(index, on, *gathered, lasso.weight[index], block)
-
-
-def put_back(face: Face, z: Tensor, new: Tensor) -> Tensor:
-    """The latent with the numbers of the face replaced; nothing is written in place."""
-    # padding adds nothing to atom 0, so that the order of equal indices cannot matter
-    return z.scatter_add(1, face.index, torch.where(face.on, new - face.z, torch.zeros_like(new)))
+    counts = torch.bincount(sample, minlength=chosen.shape[0])
+    width = max(int(counts.max()) if len(counts) else 0, 1)
+    places = torch.arange(width, device=chosen.device)
+    on = places < counts[:, None]
+    index = torch.zeros(chosen.shape[0], width, dtype=torch.int64, device=chosen.device).masked_scatter_(on, atom)
+    gram = lasso.gram.reshape(-1).take((index * lasso.gram.shape[0])[:, :, None] + index[:, None, :])
+    return Face(index, on, lasso.weight[index], gram)
 
 
 def sizes(chosen: Tensor) -> Iterator[Tensor | None]:
@@ -79,25 +67,58 @@ def sizes(chosen: Tensor) -> Iterator[Tensor | None]:
         least = max(least, most)
 
 
-def inner_step(face: Face, direction: Tensor, signed: bool) -> tuple[Tensor, Tensor]:
-    """Where the energy is lowest along a direction within a face, (B, k), and whether that lowers it, (B,).
+def newton(
+    lasso: Lasso, face: Face, z: Tensor, force: Tensor, free: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """From numbers ``z`` and ``force`` on a face, (B, k), to the minimum of those that are ``free``, or to a kink on the way.
+
+    Returns:
+        the new numbers, whether the energy fell, and whether the minimum was reached, (B,) each but the first.
+    """
+    sign = torch.where(z != 0, z, force).sign() if lasso.signed else torch.ones_like(force)
+    steep = torch.where(free, force - face.weight * sign, 0.0)
+    direction = torch.cholesky_solve(steep[:, :, None], _factor(face.gram, free))[:, :, 0]
+    # an atom that was woken for a move the other way stays asleep, and so does padding
+    against = (z == 0) & (direction * sign <= 0)
+    direction = direction.masked_fill(against | ~free, 0.0)
+    new, falls, straight = inner_step(face, z, force, direction, lasso.signed)
+    return new, falls, straight & ~(against & free).any(1)
+
+
+def _factor(gram: Tensor, free: Tensor) -> Tensor:
+    """The Cholesky factor of the systems, made so stiff where nothing is free that nothing moves there."""
+    # atoms may be many for the signal or alike: a trace of the diagonal keeps the factor, and the line search the descent
+    height = gram.diagonal(dim1=1, dim2=2)
+    raised = torch.where(free, height * (1 + 16 * gram.shape[1] * torch.finfo(gram.dtype).eps), _STIFF * (1 + height))
+    factor, failed = torch.linalg.cholesky_ex(torch.diagonal_scatter(gram, raised, dim1=1, dim2=2))
+    if bool(failed.any()):
+        eye = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
+        factor = torch.where((failed == 0)[:, None, None], factor, eye)
+    return factor
+
+
+def inner_step(face: Face, z: Tensor, force: Tensor, direction: Tensor, signed: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Where the energy is lowest along a direction within a face, (B, k), whether that lowers it, and whether no kink is met.
 
     Along a line the energy is convex: a parabola with a kink wherever a number passes zero. The kinks are sorted, and the
     first at which it no longer falls, or the bottom of the parabola before that, is the place. A number that stops at its kink
     becomes zero exactly; one that may not be negative goes no further.
     """
-    z, inf = face.z, torch.full_like(face.z, torch.inf)
-    safe = torch.where(direction != 0, direction, torch.ones_like(direction))
-    kink = torch.where(z * direction < 0, -z / safe, inf)
-    turn = 2 * face.weight * direction.abs() if signed else inf
     along = torch.where(z != 0, z.sign() * direction, direction.abs())
-    slope = (face.weight * along - face.force * direction).sum(1)
+    slope = (face.weight * along - force * direction).sum(1)
     bend = torch.linalg.vecdot(direction, (face.gram @ direction[:, :, None])[:, :, 0])
-    size = _lowest(kink, torch.where(kink < torch.inf, turn, torch.zeros_like(turn)), slope, bend)
+    crosses = z * direction < 0
+    straight = ~(crosses & (z.abs() <= direction.abs())).any(1) & (bend > 0)
+    size = -slope / torch.where(bend > 0, bend, torch.ones_like(bend))
+    kink = torch.full_like(z, torch.inf)
+    if not bool(straight.all()):
+        kink = torch.where(crosses, -z / torch.where(crosses, direction, 1.0), kink)
+        turn = 2 * face.weight * direction.abs() if signed else torch.full_like(z, torch.inf)
+        lowest = _lowest(kink, torch.where(crosses, turn, 0.0), slope, bend)
+        size = torch.where(straight, size, lowest)
     falls = (slope < 0) & (size > 0) & (size < torch.inf)
-    size = torch.where(falls, size, torch.zeros_like(size))[:, None]
-    new = torch.where(kink == size, torch.zeros_like(z), z + size * direction)
-    return new, falls
+    size = torch.where(falls, size, 0.0)[:, None]
+    return torch.where(kink == size, 0.0, z + size * direction), falls, straight
 
 
 def _lowest(kink: Tensor, turn: Tensor, slope: Tensor, bend: Tensor) -> Tensor:
@@ -110,8 +131,6 @@ def _lowest(kink: Tensor, turn: Tensor, slope: Tensor, bend: Tensor) -> Tensor:
     curved = torch.where(bend > 0, bend, torch.ones_like(bend))[:, None]
     bottom = torch.where(bend[:, None] > 0, -before / curved, end)
     # the first kink behind which the function rises
-    first = (
-        ((after + bend[:, None] * kink.clamp_max(torch.finfo(kink.dtype).max ** 0.5)) >= 0).to(torch.uint8).argmax(1)
-    )
-    at = first[:, None]
+    rises = (after + bend[:, None] * kink.clamp_max(torch.finfo(kink.dtype).max ** 0.5)) >= 0
+    at = rises.to(torch.uint8).argmax(1)[:, None]
     return torch.minimum(bottom.gather(1, at), kink.gather(1, at))[:, 0]

@@ -8,14 +8,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ebm import GroupL1, Look, Stop
+from ebm import Look, Stop
 from ebm.objective import Gap
-from hebbian.sparse.penalties import polar
+from hebbian.sparse.penalties import polar, worth
 
 __all__ = ["DualityGap", "duality_gap"]
 
 
-def duality_gap(term: nn.Module, code: Tensor, half: Tensor, force: Tensor) -> Gap:
+def duality_gap(term: nn.Module, code: Tensor, energy: Tensor, force: Tensor) -> Gap:
     r"""The gap between the energy of a code and that of a dual point made from its residual.
 
     With residual r, force :math:`F = \Phi^T r` and penalty g, the residual shrunk by
@@ -23,13 +23,12 @@ def duality_gap(term: nn.Module, code: Tensor, half: Tensor, force: Tensor) -> G
 
     .. math:: P(a) - D(\sigma r) = \tfrac12 (1 - \sigma)^2 \|r\|^2 + \left( g(a) - \sigma F^T a \right)
 
-    Both parts are at least zero and neither is a difference of energies, so in float64 gaps far below
-    the rounding of the energy are still told apart.
+    Both parts are at least zero, and neither needs the signal. It is exact to the rounding of g(a).
 
     Args:
         term: `ebm.L1`, `ebm.GroupL1` or `ebm.NonNegative`, with weights above zero.
         code: a, (B, ...).
-        half: :math:`\|r\|^2 / 2`, (B,).
+        energy: P(a), (B,).
         force: F, shaped like the code.
 
     Returns:
@@ -41,20 +40,12 @@ def duality_gap(term: nn.Module, code: Tensor, half: Tensor, force: Tensor) -> G
         >>> duality_gap(ebm.L1(1.0), torch.zeros(1, 2), torch.tensor([2.0]), torch.tensor([[2.0, 0.0]])).width
         tensor([0.5000])
 
-    Source: Kim, Koh, Lustig, Boyd and Gorinevsky (2007), the dual point of a lasso by scaling the residual; written here as a
-    sum of parts that cannot cancel.
+    Source: Kim, Koh, Lustig, Boyd and Gorinevsky (2007), the dual point of a lasso by scaling the residual.
     """
     scale = 1 / polar(term, force).clamp_min(1.0)
-    shrunk = force * scale.view(-1, *[1] * (force.ndim - 1))
-    # g(a) - F a, number by number (or group by group) before the sum: each is at least zero, and their total is small
-    if isinstance(term, GroupL1):
-        each = term.weight * torch.linalg.vector_norm(code, dim=-1, keepdim=True) - (shrunk * code).sum(
-            -1, keepdim=True
-        )
-    else:
-        each = term.weight * code.abs() - shrunk * code
-    slack = each.clamp_min(0.0).flatten(1).sum(1)
-    return Gap((1 - scale).square() * half + slack, half + term(code))
+    cost = worth(term, code)
+    slack = cost - scale * torch.linalg.vecdot(force.flatten(1), code.flatten(1))
+    return Gap((1 - scale).square() * (energy - cost) + slack.clamp_min(0.0), energy)
 
 
 @dataclass(frozen=True)

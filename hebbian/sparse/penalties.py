@@ -10,7 +10,7 @@ from torch import Tensor, nn
 import ebm
 from ebm import rows
 
-__all__ = ["L0", "admits_gap", "polar"]
+__all__ = ["L0", "admits_gap", "polar", "worth"]
 
 
 class L0(ebm.Term):
@@ -69,8 +69,21 @@ def polar(term: nn.Module, force: Tensor) -> Tensor:
 
     :math:`\max_i |F_i| / w_i` for `L1`, without the modulus for `NonNegative`, over the lengths of groups for `GroupL1`.
     """
+    weight: Any = term.weight
     if isinstance(term, ebm.GroupL1):
         each = torch.linalg.vector_norm(force, dim=-1, keepdim=True)
-    else:
+    elif isinstance(weight, Tensor):
         each = force.abs() if isinstance(term, ebm.L1) else force
-    return (each / term.weight).flatten(1).amax(1).clamp_min(0.0)
+    elif isinstance(term, ebm.L1):  # one pass over the numbers, where the general way takes three
+        return torch.linalg.vector_norm(force.flatten(1), ord=torch.inf, dim=1) / weight
+    else:
+        return force.flatten(1).amax(1).clamp_min(0.0) / weight
+    return (each / weight).flatten(1).amax(1).clamp_min(0.0)
+
+
+def worth(term: nn.Module, code: Tensor) -> Tensor:
+    """The term itself, (B,); for one weight and a tensor in one pass over the numbers."""
+    weight: Any = getattr(term, "weight", None)
+    if isinstance(term, ebm.L1) and not isinstance(weight, Tensor):
+        return weight * torch.linalg.vector_norm(code.flatten(1), ord=1, dim=1)
+    return term(code)
