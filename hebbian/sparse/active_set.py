@@ -13,37 +13,43 @@ from ebm.noise import Draw
 from ebm.objective import Lasso, Point
 from ebm.solvers.base import Field, Info, Solver, Step
 from ebm.solvers.trial import evaluate_trial
-from hebbian.sparse.faces import cut, newton
+from hebbian.sparse.faces import cut, newton, times
 from hebbian.sparse.search import Search
 
 __all__ = ["ActiveSet"]
 
-_FADE = 0.75  # of the share, from round to round: later guesses are better ones
+_FADE = 0.7  # of the share, from round to round: later guesses are better ones
 
 
 @dataclass(frozen=True)
 class ActiveSet(Solver):
     r"""Newton's method for a lasso, on the atoms that are active or about to be.
 
-    Each step wakes the atoms at zero that are pulled hardest, keeps the signs of the others, solves the small linear system of
+    A round wakes the atoms at zero that are pulled hardest, keeps the signs of the others, solves the small linear system of
     all of them, and goes to the lowest energy on the line there:
 
     .. math:: d_A = G_{AA}^{-1} (F_A - w_A \operatorname{sign}_A), \qquad a' = a + t d
 
     Numbers that reach zero on the way may stay there. When the right atoms with the right signs are found one step ends at the
     minimum, to rounding. The energy never rises but by rounding: where no such step lowers it, the one number whose own minimum
-    lowers it most moves instead, and the next step wakes no further atom. A step costs one evaluation (two products with the dictionary)
-    and a Cholesky factor of the few active atoms of each sample; samples are grouped by how many they have.
+    lowers it most moves instead, and the next step wakes no further atom.
+
+    A step is at most so many ``rounds``, of the samples that still need one, and an evaluation. Systems and codes are in the
+    precision of the latent; between rounds the forces are updated by one product with the Gram matrix in single precision,
+    which only says which atoms wake. The evaluation at the end and the next step's first round are exact again, so that the
+    minimum is found to the rounding of float64. Small systems are factored in batches, grouped by size.
 
     It shines where codes are sparse. Where hundreds of atoms are active in each sample the factors dominate: use `ebm.FISTA`.
-    Differentiated through its last step alone (``ebm.Truncated(1)``) it gives the exact gradient of the settled code.
+    Gradients flow through one last solve of a step's final system; at the minimum that is all there is, so a settled code
+    differentiated through its last step alone (``ebm.Truncated(1)``) has its exact gradient.
 
     Args:
-        share: in (0, 1]; an atom wakes if it is pulled at least this share as hard as the one pulled hardest. Small wakes many
-            at once: fewer steps, larger systems.
+        share: in (0, 1]; in the first round an atom wakes if its pull beyond its weight is at least this share of the largest, in
+            later ones somewhat less. Small wakes many at once: fewer rounds, larger systems.
+        rounds: of a step, at least 1.
 
     Raises:
-        ValueError: a share outside (0, 1].
+        ValueError: a share outside (0, 1], or fewer than one round.
 
     Example:
         >>> import torch, ebm
@@ -66,7 +72,9 @@ class ActiveSet(Solver):
 
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:
-            raise ValueError(f"`ActiveSet(share=...)` must lie in (0, 1]; got {self.share}. Leave it out for 0.4.")
+            raise ValueError(f"`ActiveSet(share=...)` must lie in (0, 1]; got {self.share}. Leave it out for 0.5.")
+        if not isinstance(self.rounds, int) or isinstance(self.rounds, bool) or self.rounds < 1:
+            raise ValueError(f"`ActiveSet(rounds=...)` is a whole number of at least 1; got {self.rounds}. Try 8.")
 
     def init(self, point: Point) -> Any:
         """Which samples are to wake no further atom, bool (B,)."""
@@ -100,7 +108,7 @@ def _again(lasso: Lasso, point: Point, z: Tensor) -> Tensor:
     face = cut(lasso, (z != 0) | (point.z != 0))
     here = torch.where(face.on, z.gather(1, face.index), 0.0)
     change = torch.where(face.on, here - point.z.gather(1, face.index), 0.0)
-    force = point.force.gather(1, face.index) - (face.gram @ change[:, :, None])[:, :, 0]
+    force = point.force.gather(1, face.index) - times(face.gram, change)
     new, _, _ = newton(lasso, face, here, force, face.on & (here != 0))
     return z.scatter_add(1, face.index, torch.where(face.on, new - here, 0.0))
 

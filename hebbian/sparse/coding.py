@@ -22,7 +22,7 @@ __all__ = ["SparseCoding"]
 class _Misfit(ebm.Energy):
     """Half the squared residual of a signal, as an energy of its code."""
 
-    def __init__(self, dictionary: Tensor, synapse: Synapse, group: int | None, start: nn.Module | None, gram: bool):
+    def __init__(self, dictionary: Tensor, synapse: Synapse, group: int | None, start: Any, gram: bool) -> None:
         super().__init__()
         self.dictionary = dictionary if isinstance(dictionary, nn.Parameter) else nn.Parameter(dictionary.clone())
         self.synapse = synapse
@@ -33,17 +33,27 @@ class _Misfit(ebm.Energy):
     def condition(self, x: Tensor) -> dict[str, Any]:
         """The signal, and the products of atoms with atoms where a solver may want them."""
         _check_signal(x, self.synapse, self.dictionary)
-        return {"signal": x, "gram": Shared(self.dictionary @ self.dictionary.T) if self.gram else None}
+        return {"signal": x, **self._grams()}
+
+    def _grams(self) -> dict[str, Any]:
+        if not self.gram:
+            return {}
+        gram = self.dictionary @ self.dictionary.T
+        return {"gram": Shared(gram), "narrow": Shared(gram.detach().to(torch.float32))}
 
     def init_latent(self, c: Any, draw: ebm.Draw) -> Tensor:
-        """Zero, or where the network of an amortised start guesses."""
+        """Where the start says, or the network of an amortised one guesses."""
         x = c["signal"]
-        if self.start is not None:
-            return self.start(x)
+        if isinstance(self.start, ebm.Amortised):
+            return self.start.module(x)
+        return self.start(x.new_zeros(x.shape[0], *self.shape(x)), draw)
+
+    def shape(self, x: Tensor) -> tuple[int, ...]:
+        """The shape of a code, without the sample."""
         if isinstance(self.synapse, Convolved):
-            return x.new_zeros(x.shape[0], self.synapse.atoms, *self.synapse.places(tuple(x.shape[2:])))
-        shape = (self.dictionary.shape[0],) if self.group is None else (-1, self.group)
-        return x.new_zeros(x.shape[0], self.dictionary.shape[0]).view(x.shape[0], *shape)
+            return (self.synapse.atoms, *self.synapse.places(tuple(x.shape[2:])))
+        atoms = self.dictionary.shape[0]
+        return (atoms,) if self.group is None else (atoms // self.group, self.group)
 
     def missed(self, z: Tensor, c: Any) -> Tensor:
         """What the code leaves unexplained, shaped like the signal."""
@@ -81,7 +91,7 @@ class SparseCoding(ebm.Composite):
         group: atoms in a group, where the penalty is on groups; neighbours in the dictionary share one.
         stride: of a convolved dictionary.
         padding: of a convolved dictionary; how far atoms may hang over the edge.
-        start: a module from signals to codes, such as `LISTA`; None starts at zero.
+        start: `ebm.Zeros` (the default), `ebm.Noise`, or `ebm.Amortised` with a module from signals to codes, such as `LISTA`.
         gram: whether to compute the products of all pairs of atoms, once a call; `ActiveSet` and `CoordinateDescent` need them.
             False spares atoms^2 numbers where dictionaries are huge.
 
@@ -108,14 +118,14 @@ class SparseCoding(ebm.Composite):
         group: int | None = None,
         stride: int = 1,
         padding: int = 0,
-        start: nn.Module | None = None,
+        start: ebm.Start | ebm.Amortised | None = None,
         gram: bool = True,
     ) -> None:
         synapse = _synapse(dictionary, stride, padding)
         _check_group(dictionary, penalty, group)
         exact = gram and isinstance(synapse, Dense) and isinstance(penalty, (ebm.L1, ebm.NonNegative))
-        super().__init__(_Misfit(dictionary, synapse, group, start, exact), penalty)
-        self.exact = exact and group is None
+        super().__init__(_Misfit(dictionary, synapse, group, start or ebm.Zeros(), exact), penalty)
+        self.exact = exact
         self.default_steps = 1000
 
     @property
@@ -136,15 +146,14 @@ class SparseCoding(ebm.Composite):
         """How the atoms lie; what a `hebbian.LocalRule` needs to change them."""
         return self.smooth.synapse  # pyright: ignore[reportReturnType, reportAttributeAccessIssue]
 
-    @property
-    def start(self) -> nn.Module | None:
-        """The module that guesses where to start."""
-        return self.smooth.start  # pyright: ignore[reportReturnType, reportAttributeAccessIssue]
-
     def missed(self, z: Tensor, x: Tensor) -> Tensor:
         """What a code leaves unexplained of a signal, shaped like the signal."""
         misfit: Any = self.smooth
         return misfit.missed(z, {"signal": x})
+
+    def ends(self, z: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The two ends of the synapse that learns: the residual, and the code with one axis of atoms."""
+        return self.missed(z, x), z if isinstance(self.synapse, Convolved) else z.flatten(1)
 
     def point(self, z: Tensor, c: Any) -> ebm.Point:
         """The whole energy, and minus the gradient of the misfit alone."""
@@ -165,7 +174,8 @@ class SparseCoding(ebm.Composite):
 
     def bend(self, direction: Tensor, c: Any) -> Tensor:
         """The product of a direction with the Gram matrix, in the direction's precision."""
-        return direction @ c["gram"].value.to(direction.dtype)
+        narrow = c["narrow"].value
+        return direction @ (narrow if direction.dtype == narrow.dtype else c["gram"].value.to(direction.dtype))
 
     def default_solver(self) -> ebm.Solver:
         """`ActiveSet` where the energy admits it, `ebm.Proximal` where the penalty is not convex, else `ebm.FISTA`."""

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ebm.objective import Lasso, Point
 from ebm.solvers.base import Field
-from hebbian.sparse.faces import cut, newton, pull, sizes
+from hebbian.sparse.faces import cut, newton, picked, pull, sizes, times
 
 __all__ = ["Search"]
 
@@ -85,11 +85,11 @@ class Search:
     def _solve(self, samples: Tensor, chosen: Tensor, awake: Tensor) -> tuple[Tensor, Tensor]:
         face = cut(self._lasso, chosen)
         flat = (samples * self._atoms)[:, None] + face.index
-        force, start = self._force.take(flat), self._start.take(flat)
+        force, start = picked(self._force, flat), picked(self._start, flat)
         flat = torch.where(face.on, flat, len(self._z) - 1)
-        z = self._z.take(flat)
+        z = picked(self._z, flat)
         change = torch.where(face.on, z - start, 0.0)
-        force = force - (face.gram @ change[:, :, None])[:, :, 0]
+        force = force - times(face.gram, change)
         free = face.on & ((z != 0) | awake.gather(1, face.index))
         new, falls, straight = newton(self._lasso, face, z, force, free)
         new = torch.where(face.on, new, 0.0)
