@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
-from torch.nn import functional
+from torch.nn import functional, grad
 
 from hebbian import checks
 from hebbian.synapse import Dense, Synapse
@@ -14,6 +13,7 @@ from hebbian.synapse import Dense, Synapse
 __all__ = ["Convolved", "synthesise"]
 
 _FORWARD = (functional.conv1d, functional.conv2d, functional.conv3d)
+_WEIGHT = (grad.conv1d_weight, grad.conv2d_weight, grad.conv3d_weight)
 _BACKWARD = (functional.conv_transpose1d, functional.conv_transpose2d, functional.conv_transpose3d)
 
 
@@ -69,9 +69,8 @@ class Convolved(Synapse):
 
     def outer(self, post: Tensor, pre: Tensor) -> Tensor:
         """The correlation of code and signal, shaped like the weight, summed over samples and places."""
-        with torch.enable_grad():
-            weight = torch.zeros(self.weight_shape, dtype=pre.dtype, device=pre.device, requires_grad=True)
-            return torch.autograd.grad(self.forward(weight, pre.detach()), weight, post.detach())[0]
+        adjoint = _WEIGHT[len(self.kernel) - 1]
+        return adjoint(pre, self.weight_shape, post, stride=self.stride, padding=self.padding)
 
     def backward(self, weight: Tensor, post: Tensor, size: tuple[int, ...]) -> Tensor:
         """The signal ``(B, channels, *size)`` that a code lays down: the transpose of `forward`."""

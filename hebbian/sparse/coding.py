@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import ebm
+from ebm.models.starts import Start
 from ebm.objective import Gap, Lasso
 from ebm.rows import Shared
 from hebbian.sparse.active_set import ActiveSet
@@ -118,7 +119,7 @@ class SparseCoding(ebm.Composite):
         group: int | None = None,
         stride: int = 1,
         padding: int = 0,
-        start: ebm.Start | ebm.Amortised | None = None,
+        start: Start | ebm.Amortised | None = None,
         gram: bool = True,
     ) -> None:
         synapse = _synapse(dictionary, stride, padding)

@@ -81,10 +81,11 @@ class CoordinateDescent(Solver):
         chosen = loud & (alive | (z != 0))
         new = z
         for some in sizes(chosen):
-            part = (z, force, chosen, alive)
-            part = part if some is None else rows.take(part, some)
-            swept = _swept(lasso, *part, self.sweeps)
-            new = swept if some is None else new.index_copy(0, some, swept)
+            if some is None:
+                new = _swept(lasso, z, force, chosen, alive, self.sweeps)
+            else:
+                swept = _swept(lasso, z[some], force[some], chosen[some], alive[some], self.sweeps)
+                new = new.index_copy(0, some, swept)
         trial = evaluate_trial(field, new, point)
         kept = Point(*rows.where(trial.finite, tuple(trial.point), tuple(point)))
         return Step(kept, alive, Info(accepted=trial.finite))

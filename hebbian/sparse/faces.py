@@ -93,15 +93,26 @@ def newton(lasso: Lasso, face: Face, z: Tensor, force: Tensor, free: Tensor) -> 
 
 
 def _factor(gram: Tensor, free: Tensor) -> Tensor:
-    """The Cholesky factor of the systems, made so stiff where nothing is free that nothing moves there."""
-    # atoms may be many for the signal or alike: a trace of the diagonal keeps the factor, and the line search the descent
-    height = gram.diagonal(dim1=1, dim2=2)
-    raised = torch.where(free, height * (1 + 16 * gram.shape[1] * torch.finfo(gram.dtype).eps), _STIFF * (1 + height))
-    factor, failed = torch.linalg.cholesky_ex(torch.diagonal_scatter(gram, raised, dim1=1, dim2=2))
-    if bool(failed.any()):
+    """The Cholesky factor of the systems, made so stiff where nothing is free that nothing moves there.
+
+    Atoms may be many for the signal, or alike; a system that is singular to rounding is raised along its diagonal until
+    its solution is not made of rounding. It still leads down, and kinks on the way thin the face out.
+    """
+    eps, height = torch.finfo(gram.dtype).eps, gram.diagonal(dim1=1, dim2=2)
+    factor, failed = _raised(gram, height, free, torch.full_like(height[:, :1], 16 * gram.shape[1] * eps))
+    pivots = factor.diagonal(dim1=1, dim2=2).square()
+    weak = (failed != 0) | ((pivots < 1e-2 * eps**0.5 * height) & free).any(1)
+    if bool(weak.any()):
+        raised = torch.where(weak[:, None], 0.1 * eps**0.25, 16 * gram.shape[1] * eps).to(gram.dtype)
+        factor, failed = _raised(gram, height, free, raised)
         eye = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
-        factor = torch.where((failed == 0)[:, None, None], factor, eye)
+        factor = torch.where((failed == 0)[:, None, None], factor, eye)  # what is not finite
     return factor
+
+
+def _raised(gram: Tensor, height: Tensor, free: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+    diagonal = torch.where(free, height * (1 + share), _STIFF * (1 + height))
+    return torch.linalg.cholesky_ex(torch.diagonal_scatter(gram, diagonal, dim1=1, dim2=2))
 
 
 def inner_step(face: Face, z: Tensor, force: Tensor, direction: Tensor, signed: bool) -> tuple[Tensor, Tensor, Tensor]:
