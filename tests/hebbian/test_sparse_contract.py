@@ -11,7 +11,17 @@ import torch
 import ebm
 from ebm.testing import PROMISES, Case, check_objective, check_solver
 from hebbian import Dense
-from hebbian.sparse import LCA, LISTA, L0, ActiveSet, Convolved, CoordinateDescent, DualityGap, ResidualHebb, SparseCoding
+from hebbian.sparse import (
+    L0,
+    LCA,
+    LISTA,
+    ActiveSet,
+    Convolved,
+    CoordinateDescent,
+    DualityGap,
+    ResidualHebb,
+    SparseCoding,
+)
 from hebbian.testing import Case as RuleCase
 from hebbian.testing import check_rule
 from tests.energies import numbers
@@ -37,9 +47,7 @@ MODELS: dict[str, Callable[[], Case]] = {
     "groups": lambda: Case(coding(ebm.GroupL1(0.3), group=2), X),
     "count": lambda: Case(coding(L0(0.1)), X),
     "guessed": lambda: Case(coding(ebm.L1(0.2), start=ebm.Amortised(LISTA(atoms(10, 6), ebm.L1(0.2), 2))), X),
-    "convolved": lambda: Case(
-        SparseCoding(atoms(3, 2, 4), ebm.L1(0.2), stride=2, padding=1), numbers(4, 2, 9, seed=3)
-    ),
+    "convolved": lambda: Case(SparseCoding(atoms(3, 2, 4), ebm.L1(0.2), stride=2, padding=1), numbers(4, 2, 9, seed=3)),
     "circuit": lambda: Case(LCA(coding(ebm.L1(0.2)), 0.2), X),
     "hard circuit": lambda: Case(LCA(coding(L0(0.2)), 0.2), X),
 }
@@ -61,7 +69,9 @@ def made(name: str) -> Case:
 
 
 FITTING = [(s, m) for s in SOLVERS for m in MODELS if SOLVERS[s].needs <= made(m).model.provides]
-FAST = [(s, m) for s, m in FITTING if m == "lasso" or (m == "non-negative" and s in ("active set", "coordinate descent"))]
+FAST = [
+    (s, m) for s, m in FITTING if m == "lasso" or (m == "non-negative" and s in ("active set", "coordinate descent"))
+]
 
 
 @pytest.mark.parametrize("promise", PROMISES)
@@ -104,7 +114,9 @@ def test_every_model_is_an_objective(model: str):
 @pytest.mark.parametrize("per_atom", [True, False])
 def test_the_rule_keeps_the_promises_of_rules(per_atom: bool):
     code = torch.where(numbers(7, 4, seed=5) > 0, numbers(7, 4, seed=6), 0.0)
-    check_rule(ResidualHebb(0.3, per_atom), RuleCase(Dense(3, 4), pre=numbers(7, 3, seed=7), post=code, weight=atoms(4, 3)))
+    check_rule(
+        ResidualHebb(0.3, per_atom), RuleCase(Dense(3, 4), pre=numbers(7, 3, seed=7), post=code, weight=atoms(4, 3))
+    )
 
 
 def test_the_rule_keeps_them_over_places():
