@@ -8,7 +8,20 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-__all__ = ["alike", "finite", "floating", "number", "on_one_device", "shape", "widen"]
+__all__ = [
+    "alike",
+    "finite",
+    "floating",
+    "like_post",
+    "number",
+    "on_one_device",
+    "one_each",
+    "part",
+    "positive",
+    "shape",
+    "share",
+    "widen",
+]
 
 _ROWS_SHOWN = 8
 
@@ -26,6 +39,53 @@ def number(owner: object, name: str, value: object, *, low: float = -math.inf) -
         raise TypeError(message)
     if not math.isfinite(value) or value < low:
         raise ValueError(message)
+
+
+def positive(owner: object, name: str, value: object) -> None:
+    """Refuse a setting that is no finite number above zero."""
+    number(owner, name, value, low=0)
+    if not value:
+        raise ValueError(
+            f"`{type(owner).__name__}` was given {name}={value!r}; a number above 0 is wanted. Pass for example {name}=1.0."
+        )
+
+
+def part(owner: object, name: str, value: object) -> None:
+    """Refuse a setting that is no number from 0 to 1."""
+    number(owner, name, value, low=0)
+    if isinstance(value, (int, float)) and value > 1:
+        raise ValueError(
+            f"`{type(owner).__name__}` was given {name}={value!r}; a number from 0 to 1 is wanted, a part of the whole. "
+            f"Pass for example {name}=0.1."
+        )
+
+
+def share(owner: object, name: str, value: object) -> None:
+    """Refuse a setting that is no number from 0 to below 1: what a trace keeps in a step."""
+    number(owner, name, value, low=0)
+    if isinstance(value, (int, float)) and value >= 1:
+        raise ValueError(
+            f"`{type(owner).__name__}` was given {name}={value!r}; a number from 0 to below 1 is wanted, the share that is "
+            f"left after a step. Pass for example {name}=0.9, which forgets over about ten steps."
+        )
+
+
+def like_post(owner: object, post: Tensor, signal: Tensor) -> None:
+    """Refuse a signal that is not shaped like ``post``."""
+    if signal.shape != post.shape:
+        raise ValueError(
+            f"`signal` has shape {shape(signal)}; `{type(owner).__name__}` wants one number a unit, as `post` has: "
+            f"{shape(post)}. Pass the target of every unit."
+        )
+
+
+def one_each(owner: object, batch: int, signal: Tensor) -> None:
+    """Refuse a signal that is not one number a sample."""
+    if tuple(signal.shape) != (batch,):
+        raise ValueError(
+            f"`signal` has shape {shape(signal)}; `{type(owner).__name__}` wants one number a sample, ({batch},). "
+            f"Pass `signal.expand({batch})` where all samples share it."
+        )
 
 
 def floating(tensors: Mapping[str, Tensor]) -> None:

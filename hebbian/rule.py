@@ -13,11 +13,14 @@ from torch import Tensor
 from hebbian import checks
 from hebbian.statistics import Statistics
 from hebbian.synapse import Synapse
+from hebbian.traces import traces_of, with_traces
 
 __all__ = ["LocalRule", "State"]
 
 State: TypeAlias = Any
-"""What a rule remembers between steps (traces, running means): a tree of tensors, or None. Never written in place."""
+"""What a rule remembers between steps (running means, traces): a tree of tensors, or None. Never written in place.
+
+What it remembers of each sample is in a `Traced`, so that it can be split over workers and forgotten."""
 
 
 class LocalRule(ABC):
@@ -28,6 +31,9 @@ class LocalRule(ABC):
 
     - `statistics` sums over the batch, and does not see the weight. What workers computed is *added*;
     - `delta` turns the total into the change of the weight and the next state, and never writes.
+
+    A rule that follows each sample through time (an eligibility, the traces of its spikes) keeps that in a `Traced`
+    state, begun by `begin` and moved by `observe`.
 
     Adding statistics is exact for every rule. Averaging changes is exact only for rules whose change is linear in the
     means (Hebb and Oja are), and only if the average weighs each worker by its count.
@@ -40,7 +46,8 @@ class LocalRule(ABC):
 
     Attributes:
         signal: what the rule needs as ``signal``, in words that an error can quote, such as ``"the reward of each
-            sample, shape (B,)"``; None (as here) for a rule that takes none.
+            sample, shape (B,)"``; None (as here) for a rule that takes none. A signal is a number, the same for all
+            samples, or has the sample as its first axis.
 
     Example:
         >>> from dataclasses import dataclass
@@ -64,6 +71,19 @@ class LocalRule(ABC):
     def init_state(self, synapse: Synapse, weight: Tensor) -> State:
         """What the rule remembers before the first step; by default nothing, None."""
         return None
+
+    def begin(self, synapse: Synapse, pre: Tensor, post: Tensor, state: State) -> State:
+        """The state with traces for the samples of this batch, where it follows samples and has none yet."""
+        return state
+
+    def observe(
+        self, synapse: Synapse, pre: Tensor, post: Tensor, state: State, signal: Tensor | None
+    ) -> tuple[dict[str, Tensor], State]:
+        """`sums`, and the state with the traces of its samples moved on; called by `statistics`, after `begin`.
+
+        A rule that follows its samples writes this one, where sums and traces need the same numbers.
+        """
+        return self.sums(synapse, pre, post, state, signal), state
 
     @abstractmethod
     def sums(
@@ -110,10 +130,15 @@ class LocalRule(ABC):
         if signal is not None:
             given["signal"] = signal = checks.widen(signal.detach())
             checks.on_one_device({"pre": pre, "signal": signal})
+            self._check_samples("signal", signal, len(pre))
         checks.finite(given)
         with _untraced(post.device):
-            sums = self.sums(synapse, pre, post, state, signal)
-        return Statistics(synapse.count(post), sums, tuple(synapse.weight_shape))
+            state = self.begin(synapse, pre, post, state)
+            for rows in traces_of(state):
+                for name, trace in rows.items():
+                    self._check_samples(f"traces[{name!r}]", trace, len(pre))
+            sums, state = self.observe(synapse, pre, post, state, signal)
+        return Statistics(synapse.count(post), sums, tuple(synapse.weight_shape), traces_of(state))
 
     @final
     def delta(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Tensor, State]:
@@ -137,7 +162,7 @@ class LocalRule(ABC):
         if not statistics.count:
             return torch.zeros_like(weight, requires_grad=False), state
         with _untraced(weight.device):
-            change, state = self.change(statistics, wide, state)
+            change, state = self.change(statistics, wide, with_traces(state, statistics.traces))
             return change.to(weight.dtype), state
 
     def _check_signal(self, signal: Tensor | None) -> None:
@@ -153,6 +178,18 @@ class LocalRule(ABC):
             raise TypeError(
                 f"`signal` is a {type(signal).__name__}; a tensor is wanted: {self.signal}. "
                 "Convert it with `torch.as_tensor(...)`."
+            )
+
+    def _check_samples(self, name: str, tensor: Tensor, batch: int) -> None:
+        if tensor.ndim and len(tensor) != batch:
+            advice = (
+                "Pass one entry for each sample of the batch."
+                if name == "signal"
+                else "Keep to one batch of sequences, or begin anew with `hebbian.forget(state)`."
+            )
+            raise ValueError(
+                f"`pre` holds {batch} samples and `{name}` of `{type(self).__name__}` {len(tensor)}; as many are wanted. "
+                + advice
             )
 
     def _check_weight(self, statistics: Statistics, weight: Tensor) -> None:

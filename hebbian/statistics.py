@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from hebbian.traces import Rows, joined
+
 __all__ = ["Statistics"]
 
 
@@ -16,12 +18,15 @@ class Statistics:
 
     The statistics of two batches add to those of both together, $S(A \cup B) = S(A) + S(B)$ and
     $n(A \cup B) = n(A) + n(B)$, so a mean over many workers, or many small batches, is exact. No sum has a sample axis.
+    Only the traces of a rule that follows each sample do: they are carried along to `LocalRule.delta`, and those of two
+    batches are put one after the other.
 
     Args:
         count: how often the weight was used: samples times places (one place where dense, each position of a
             convolution).
         sums: the sums by name, tensors whose shapes do not depend on the batch.
         weight_shape: of the weight that these statistics are for; the unit is the first axis.
+        traces: what the rule now remembers of each sample, first axis B, one mapping for each `Traced` of its state.
 
     Example:
         >>> import torch
@@ -35,6 +40,7 @@ class Statistics:
     count: int
     sums: Mapping[str, Tensor]
     weight_shape: tuple[int, ...]
+    traces: tuple[Rows, ...] = ()
 
     def mean(self, name: str) -> Tensor:
         """The mean of the sum called ``name`` over all uses of the weight; zero where there were none.
@@ -63,9 +69,14 @@ class Statistics:
                 "synapse are wanted. Keep one total for each weight."
             )
         sums = {name: value + other.sums[name] for name, value in self.sums.items()}
-        return Statistics(self.count + other.count, sums, self.weight_shape)
+        return Statistics(self.count + other.count, sums, self.weight_shape, joined(self.traces, other.traces))
 
     def _kind(self) -> dict[str, tuple[int, ...]]:
         """What two statistics must share to be added: every name and shape."""
         shapes = {name: tuple(self.sums[name].shape) for name in sorted(self.sums)}
-        return {"weight": tuple(self.weight_shape), **shapes}
+        traces = {
+            f"trace {k} {name!r}": tuple(rows[name].shape[1:])
+            for k, rows in enumerate(self.traces)
+            for name in sorted(rows)
+        }
+        return {"weight": tuple(self.weight_shape), **shapes, **traces}

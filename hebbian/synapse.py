@@ -66,6 +66,16 @@ class Synapse(ABC):
         The gradient of $\sum \mathrm{post} \cdot \mathrm{forward}(W, \mathrm{pre})$ by the weight, written directly.
         """
 
+    def outer_each(self, post: Tensor, pre: Tensor) -> Tensor:
+        r"""`outer` of each sample by itself, (B, *weight_shape): for rules that keep a change a sample, and no others."""
+        each = [self.outer(post[b : b + 1], pre[b : b + 1]) for b in range(len(post))]
+        return torch.stack(each) if each else post.new_zeros((0, *self.weight_shape))
+
+    def seen_square(self, pre: Tensor) -> Tensor:
+        r"""The squared length of what a unit sees, (B, 1, *places): $|x|^2$, at each place of a convolution its own."""
+        ones = torch.ones(self.weight_shape, dtype=pre.dtype, device=pre.device)
+        return self.forward(ones, pre.square())[:, :1]
+
     @abstractmethod
     def check_shapes(self, pre: Tensor, post: Tensor) -> None:
         """Raise ValueError unless both ends fit this geometry and hold the same samples."""
@@ -172,6 +182,16 @@ class Dense(Synapse):
         """
         self.check(pre, post)
         return post.T @ pre
+
+    def outer_each(self, post: Tensor, pre: Tensor) -> Tensor:
+        """Post times pre of each sample, (B, out_features, in_features)."""
+        self.check(pre, post)
+        return torch.einsum("bi,bj->bij", post, pre)
+
+    def seen_square(self, pre: Tensor) -> Tensor:
+        """The squared length of each input, (B, 1)."""
+        self._check_end("pre", pre, self.in_features)
+        return pre.square().sum(dim=1, keepdim=True)
 
     def check_shapes(self, pre: Tensor, post: Tensor) -> None:
         """Raise ValueError unless ``pre`` is (B, in_features) and ``post`` (B, out_features), with one B."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from hebbian.rule import LocalRule
 from hebbian.statistics import Statistics
 from hebbian.synapse import Dense, Synapse
+from hebbian.traces import forget, take, traces_of
 
 __all__ = ["Case", "check_rule", "dense_case"]
 
@@ -27,7 +28,7 @@ class Case(NamedTuple):
         weight: ``(units, *field)``, float64.
         pre: (B, ...), float64.
         post: ``(B, units, *places)``, float64; any numbers that the rule should meet, not only ``forward``'s.
-        signal: for rules that need one, first axis B; None for the others.
+        signal: for rules that need one, first axis B or a number; None for the others.
 
     Example:
         >>> from hebbian.testing import dense_case
@@ -43,7 +44,7 @@ class Case(NamedTuple):
 
     def take(self, rows: slice) -> Case:
         """The same with some of the samples only."""
-        signal = None if self.signal is None else self.signal[rows]
+        signal = self.signal[rows] if self.signal is not None and self.signal.ndim else self.signal
         return self._replace(pre=self.pre[rows], post=self.post[rows], signal=signal)
 
     def map(self, fn: Callable[[Tensor], Tensor]) -> Case:
@@ -63,7 +64,8 @@ class _Result(NamedTuple):
 
     @property
     def tensors(self) -> list[Tensor]:
-        return [*self.statistics.sums.values(), self.change, *_leaves(self.state)]
+        traces = (trace for rows in self.statistics.traces for trace in rows.values())
+        return [*self.statistics.sums.values(), *traces, self.change, *_leaves(self.state)]
 
 
 def dense_case(seed: int = 0, batch: int = 8, in_features: int = 5, out_features: int = 3) -> Case:
@@ -93,7 +95,8 @@ def dense_case(seed: int = 0, batch: int = 8, in_features: int = 5, out_features
 def check_rule(rule: LocalRule, case: Case | None = None, *, quiet: bool = True) -> None:
     """Check that a rule keeps every promise of `LocalRule`, on one case.
 
-    Checked: settings are frozen; statistics of parts add to those of the whole and have no sample axis; nothing passed
+    Checked: settings are frozen; statistics of parts add to those of the whole and have no sample axis, and the traces
+    of a sample do not depend on its company, at the first batch and at a later one; nothing passed
     in is changed by a bit, and the change has memory of its own; no graph is built and no ``.grad`` written; grad mode,
     ``no_grad``, ``inference_mode`` and autocast agree to the bit; a second call does too, and the global generator is
     untouched; the change has the weight's shape and dtype, in bfloat16, float32 and float64; states chain; no samples
@@ -119,7 +122,7 @@ def check_rule(rule: LocalRule, case: Case | None = None, *, quiet: bool = True)
             f"The case has {'no ' if case.signal is None else 'a '}signal; {rule} wants {rule.signal or 'none'}. "
             "Pass `case._replace(signal=...)`."
         )
-    for check in (_frozen, _pure, _additive, _graphless, _same_in_every_mode, _deterministic, _dtypes, _chains):
+    for check in (_frozen, _chains, _pure, _additive, _graphless, _same_in_every_mode, _deterministic, _dtypes):
         check(rule, case)
     _still(rule, case, quiet)
     _refuses(rule, case)
@@ -131,29 +134,46 @@ def _frozen(rule: LocalRule, case: Case) -> None:
 
 
 def _additive(rule: LocalRule, case: Case) -> None:
-    state = rule.init_state(case.synapse, case.weight)
-    whole = _statistics(rule, case, state)
     size = len(case.pre)
-    for edges in ([0, 0, size], [0, 1, size], [0, size // 2, size], list(range(size + 1))):
-        parts = [_statistics(rule, case.take(slice(low, high)), state) for low, high in pairwise(edges)]
-        for part in parts:
-            for name, value in part.sums.items():
-                wanted = tuple(whole.sums[name].shape)
-                _require(
-                    tuple(value.shape) == wanted,
-                    rule,
-                    f"has a sample axis in sum {name!r}: {tuple(value.shape)} for {part.count} uses of the weight, "
-                    f"{wanted} for {whole.count}",
-                )
-        total = reduce(add, parts)
-        _require(total.count == whole.count, rule, f"counts {total.count} in parts but {whole.count} in one batch")
-        for name, value in whole.sums.items():
-            _close(rule, total.sums[name], value, f"statistics of the parts {edges} do not add: sum {name!r}", 1e-9)
+    for state in (rule.init_state(case.synapse, case.weight), _warmed(rule, case)):
+        whole = _statistics(rule, case, state)
+        for edges in ([0, 0, size], [0, 1, size], [0, size // 2, size], list(range(size + 1))):
+            rows = [slice(low, high) for low, high in pairwise(edges)]
+            parts = [_statistics(rule, case.take(part), take(state, part)) for part in rows]
+            for part in parts:
+                _no_sample_axis(rule, part, whole)
+            _adds(rule, reduce(add, parts), whole, edges)
+
+
+def _no_sample_axis(rule: LocalRule, part: Statistics, whole: Statistics) -> None:
+    for name, value in part.sums.items():
+        wanted = tuple(whole.sums[name].shape)
+        _require(
+            tuple(value.shape) == wanted,
+            rule,
+            f"has a sample axis in sum {name!r}: {tuple(value.shape)} for {part.count} uses of the weight, "
+            f"{wanted} for {whole.count}",
+        )
+
+
+def _adds(rule: LocalRule, total: Statistics, whole: Statistics, edges: list[int]) -> None:
+    _require(total.count == whole.count, rule, f"counts {total.count} in parts but {whole.count} in one batch")
+    for name, value in whole.sums.items():
+        _close(rule, total.sums[name], value, f"statistics of the parts {edges} do not add: sum {name!r}", 1e-9)
+    for found, wanted in zip(total.traces, whole.traces, strict=True):
+        for name, value in wanted.items():
+            ok = tuple(found[name].shape) == tuple(value.shape)
+            _require(ok, rule, f"has a trace {name!r} whose first axis is not the sample")
+            _close(rule, found[name], value, f"traces of a sample depend on its company in {edges}: {name!r}", 1e-9)
 
 
 def _pure(rule: LocalRule, case: Case) -> None:
     case = case.map(torch.clone)
-    state = rule.init_state(case.synapse, case.weight)
+    for state in (rule.init_state(case.synapse, case.weight), _warmed(rule, case)):
+        _writes_nothing(rule, case, state)
+
+
+def _writes_nothing(rule: LocalRule, case: Case, state: Any) -> None:
     statistics = _unwritten(rule, "statistics", lambda: _statistics(rule, case, state), _inputs(case, state))
     inputs = {**_inputs(case, state), **{f"statistics.sums[{k!r}]": v for k, v in statistics.sums.items()}}
     change, _ = _unwritten(rule, "delta", lambda: rule.delta(statistics, case.weight, state), inputs)
@@ -212,10 +232,17 @@ def _chains(rule: LocalRule, case: Case) -> None:
         return [(tuple(leaf.shape), leaf.dtype) for leaf in _leaves(state)]
 
     state = rule.init_state(case.synapse, case.weight)
-    wanted = shapes(state)
-    for _ in range(3):
+    shared = shapes(forget(state))
+    wanted: list[tuple[tuple[int, ...], torch.dtype]] | None = None
+    for _ in range(4):
         _, state = rule.delta(_statistics(rule, case, state), case.weight, state)
+        wanted = shapes(state) if wanted is None else wanted  # the first batch begins the traces
         _require(shapes(state) == wanted, rule, f"has a state whose shapes move: from {wanted} to {shapes(state)}")
+        _require(
+            shapes(forget(state)) == shared,
+            rule,
+            f"has a state whose shapes move: from {shared} to {shapes(forget(state))}",
+        )
 
 
 def _still(rule: LocalRule, case: Case, quiet: bool) -> None:
@@ -248,9 +275,24 @@ def _refuses(rule: LocalRule, case: Case) -> None:
     ]
     for word, error, wrong in bad:
         _refused(rule, word, error, lambda wrong=wrong: _statistics(rule, wrong, state))
+    if case.signal is not None and case.signal.ndim:
+        bad_signal = case._replace(signal=torch.cat([case.signal, case.signal]))
+        _refused(rule, "signal", ValueError, lambda: _statistics(rule, bad_signal, state))
+    warmed = _warmed(rule, case)
+    if traces_of(warmed):
+        _refused(rule, "forget", ValueError, lambda: _statistics(rule, case.take(slice(0, 1)), warmed))
     taller = torch.cat([case.weight, case.weight[:1]])
     _refused(rule, "weight", ValueError, lambda: rule.delta(statistics, taller, state))
-    _refused(rule, "dtype", TypeError, lambda: rule.delta(statistics, case.weight.float(), state))
+    if statistics.sums:  # a rule that looks at neither end has seen no dtype
+        _refused(rule, "dtype", TypeError, lambda: rule.delta(statistics, case.weight.float(), state))
+
+
+def _warmed(rule: LocalRule, case: Case) -> Any:
+    """The state after two batches, so that running means and traces are no longer what they began as."""
+    state = rule.init_state(case.synapse, case.weight)
+    for _ in range(2):
+        _, state = rule.delta(_statistics(rule, case, state), case.weight, state)
+    return state
 
 
 def _statistics(rule: LocalRule, case: Case, state: Any) -> Statistics:
@@ -258,7 +300,9 @@ def _statistics(rule: LocalRule, case: Case, state: Any) -> Statistics:
 
 
 def _run(rule: LocalRule, case: Case) -> _Result:
+    """Two steps, and what the second returned: a rule that pairs spikes over time does nothing in its first."""
     state = rule.init_state(case.synapse, case.weight)
+    _, state = rule.delta(_statistics(rule, case, state), case.weight, state)
     statistics = _statistics(rule, case, state)
     return _Result(statistics, *rule.delta(statistics, case.weight, state))
 

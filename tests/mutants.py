@@ -37,6 +37,144 @@ class Fault(NamedTuple):
 
 FAULTS = [
     Fault(
+        "an implicit gradient of the other sign",
+        "ebm/engine/implicit.py",
+        "return rows.flatten(list(rows.leaves(product(self._tree(v))))).neg()",
+        "return rows.flatten(list(rows.leaves(product(self._tree(v)))))",
+        "tests/engine/test_implicit.py -k closed_form",
+    ),
+    Fault(
+        "samples that failed are differentiated",
+        "ebm/engine/implicit.py",
+        "samples = (carry.status != Status.NONFINITE).nonzero().flatten()",
+        "samples = (carry.status >= 0).nonzero().flatten()",
+        "tests/engine/test_implicit.py -k failed",
+    ),
+    Fault(
+        "conjugate gradients go on at negative curvature",
+        "ebm/engine/linear.py",
+        "moves = active & (curvature > 0) & torch.isfinite(curvature)",
+        "moves = active & torch.isfinite(curvature)",
+        "tests/engine/test_implicit.py -k negative_curvature",
+    ),
+    Fault(
+        "a Krylov space that is not orthogonal",
+        "ebm/engine/linear.py",
+        "for _ in range(2):  # once loses orthogonality",
+        "for _ in range(0):",
+        "tests/engine/test_implicit.py -k linear_solvers",
+    ),
+    Fault(
+        "a sampler is differentiated at rest",
+        "ebm/solvers/base.py",
+        "return frozenset() if self.samples else _rest_of(self, Solver)",
+        "return _rest_of(self, Solver)",
+        "tests/engine/test_implicit.py -k refused",
+    ),
+    Fault(
+        "a segment runs on from the wrong frame",
+        "ebm/engine/tape.py",
+        "if n % self._every == 0:",
+        "if n % self._every == 1:",
+        "tests/engine/test_reverse.py -k last_bit",
+    ),
+    Fault(
+        "rows that left early are forgotten backwards",
+        "ebm/engine/tape.py",
+        "return rows.take(rows.cat([frame, gone]), order)",
+        "return rows.take(rows.cat([rows.map_rows(torch.zeros_like, frame), gone]), order)",
+        "tests/engine/test_reverse.py -k different_steps",
+    ),
+    Fault(
+        "a step undone with the states in the other order",
+        "ebm/solvers/reversible.py",
+        "return before, self._unmixed(memory, before)",
+        "return before, memory",
+        "tests/engine/test_reverse.py -k step_and_back",
+    ),
+    Fault(
+        "both phases nudged the same way",
+        "ebm/losses/two_phase.py",
+        "(self.beta, -self.beta) if self.centred",
+        "(self.beta, self.beta / 2) if self.centred",
+        "tests/losses/test_two_phase.py -k bias",
+        "a spike sees itself",
+        "hebbian/rules/triplet_stdp.py",
+        "grown = synapse.outer(post * (self.plus + self.plus_triplet * o2), r1)",
+        "grown = synapse.outer(post * (self.plus + self.plus_triplet * (o2 + post)), r1)",
+        "tests/hebbian/test_rules_in_time.py",
+    ),
+    Fault(
+        "a slow trace fades too fast",
+        "hebbian/rules/triplet_stdp.py",
+        'arriving(state, "o2", self.tau_y, self.dt)',
+        'arriving(state, "o2", self.tau_x, self.dt)',
+        "tests/hebbian/test_rules_in_time.py",
+    ),
+    Fault(
+        "a baseline moves before it is used",
+        "hebbian/rules/reward_modulated.py",
+        'reward - means["reward"].to(post.dtype)',
+        "reward - reward.mean()",
+        "tests/hebbian/test_rule_contracts.py tests/hebbian/test_rules_in_time.py",
+    ),
+    Fault(
+        "closed samples move their traces",
+        "hebbian/rules/gated.py",
+        "old.index_copy(0, rows, new[name].to(old.dtype))",
+        "new[name].to(old.dtype).mean(0) + 0 * old",
+        "tests/hebbian/test_rule_contracts.py tests/hebbian/test_taught_and_bounded.py",
+    ),
+    Fault(
+        "a chain of parallel rules",
+        "hebbian/rules/chain.py",
+        "change, own = rule.change(part, new, own)",
+        "change, own = rule.change(part, weight, own)",
+        "tests/hebbian/test_taught_and_bounded.py",
+    ),
+    Fault(
+        "traces of two workers in the wrong order",
+        "hebbian/traces.py",
+        "torch.cat([value, second[name]])",
+        "torch.cat([second[name], value])",
+        "tests/hebbian/test_rule_contracts.py",
+    ),
+    Fault(
+        "layers of a settled net without the power of their feedback",
+        "hebbian/layered.py",
+        "rate * self.gamma ** (k + 1 - len(layers))",
+        "rate",
+        "tests/hebbian/test_layered_net.py",
+    ),
+    Fault(
+        "a length over all samples",
+        "hebbian/rules/normalised_delta.py",
+        "square = (synapse.seen_square(pre) + self.epsilon)",
+        "square = (synapse.seen_square(pre).mean(0, keepdim=True) + self.epsilon)",
+        "tests/hebbian/test_taught_and_bounded.py",
+    ),
+    Fault(
+        "a graph whose weights are written",
+        "hebbian/layers/base.py",
+        "self.weight.clone() if self.learning and torch.is_grad_enabled() else self.weight",
+        "self.weight",
+        "tests/hebbian/test_layers.py",
+    ),
+    Fault(
+        "a lateral layer that learns from its drive",
+        "hebbian/layers/lateral.py",
+        "return self.rule.statistics(self.synapse, answer, answer, self.state, signal)",
+        "return self.rule.statistics(self.synapse, drive, answer, self.state, signal)",
+        "tests/hebbian/test_layers.py",
+    ),
+    Fault(
+        "a ridge without a centre",
+        "hebbian/readouts.py",
+        "    x = x - mean\n",
+        "",
+        "tests/hebbian/test_train.py",
+    ),
+    Fault(
         "a secant estimate without its denominator",
         "ebm/solvers/broyden.py",
         "/ torch.where(good, slope, torch.ones_like(slope))[:, None]",
@@ -44,7 +182,7 @@ FAULTS = [
         "tests/solvers/test_broyden.py",
     ),
     Fault(
-        "a failed secant step is remembered",
+        "a proposal of no numbers is taken",
         "ebm/solvers/broyden.py",
         "accepted = trial.finite & (plain | calm)",
         "accepted = plain | calm",
@@ -418,9 +556,23 @@ FAULTS = [
     Fault(
         "an unsafe Anderson",
         "ebm/solvers/anderson.py",
-        "accepted = trial.finite & (plain | self._no_worse(trial.point, point))",
+        "accepted = trial.finite & (~mixed | self._no_worse(trial.point, point))",
         "accepted = trial.finite",
         "tests/solvers -k anderson",
+    ),
+    Fault(
+        "products of forces carried to the wrong place",
+        "ebm/solvers/anderson.py",
+        "known = torch.cat([past[:, :old, :old], new[:, :, :old].mT], 2)",
+        "known = torch.cat([past[:, -old:, -old:], new[:, :, :old].mT], 2)",
+        "tests/solvers/test_anderson.py",
+    ),
+    Fault(
+        "a sample that spares its mixing keeps a stale past",
+        "ebm/solvers/anderson.py",
+        '"filled": torch.where(quick, 0, memory["filled"]),',
+        '"filled": memory["filled"],',
+        "tests/solvers/test_anderson.py tests/contracts/test_promises.py -k 'anderson'",
     ),
     Fault(
         "noise of another size",
@@ -716,7 +868,7 @@ def try_out(fault: Fault) -> str:
     """Put the fault into a copy, run its tests, and say how it went."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
-        for name in ("ebm", "tests", "pyproject.toml"):
+        for name in ("ebm", "hebbian", "tests", "pyproject.toml"):
             source = ROOT / name
             ignore = shutil.ignore_patterns("__pycache__")
             shutil.copytree(source, copy / name, ignore=ignore) if source.is_dir() else shutil.copy(source, copy / name)

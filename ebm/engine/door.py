@@ -177,7 +177,7 @@ def check_adjoint(adjoint: Any, solver: Solver) -> None:
     missing = sorted(adjoint.needs - solver.provides)
     if missing:
         able = {
-            "rest": "says what vanishes at rest (it judges rest by a residual of its own, without `move`)",
+            "rest": "comes to rest and says what vanishes there (it draws samples, or judges rest by a residual of its own without `move`)",
             "reverse": "can be run backwards, as `Reversible(...)`",
         }
         raise ValueError(

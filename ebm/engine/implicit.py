@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ebm import rows
-from ebm.engine.adjoint import Adjoint, Ended, Rest, Run, Stage
+from ebm.engine.adjoint import Adjoint, Ended, Run, Stage
 from ebm.engine.field import transposed
 from ebm.engine.linear import GMRES, ConjugateGradient, LinearSolver, LinearSolveWarning
 from ebm.objective import Point
@@ -95,7 +95,7 @@ class Implicit(Adjoint):
         carry, point = rest.carry, rest.point
         solver = self.linear_solver or (ConjugateGradient() if rest.symmetric else GMRES())
         latents = list(rows.leaves(rest.point.z))
-        z = iter(_Attach.apply(_Pull(rest, solver), len(latents), *latents, *rows.leaves(rest.move)))
+        z = iter(_Attach.apply(_Pull(rest.point.z, rest.move, solver), len(latents), *latents, *rows.leaves(rest.move)))
         point = point._replace(
             z=rows.map_rows(lambda _: next(z), point.z), force=rows.map_rows(torch.detach, point.force)
         )
@@ -121,11 +121,12 @@ class _Attach(torch.autograd.Function):
 class _Pull(NamedTuple):
     """Solves for v. The right-hand side is the gradient itself and the matrix -J^T: positive definite for an energy."""
 
-    rest: Rest
+    z: Any
+    move: Any
     solver: LinearSolver
 
     def __call__(self, gradients: tuple[Tensor, ...]) -> list[Tensor]:
-        like, product = list(gradients), transposed(self.rest.point.z, self.rest.move, keep=False)
+        like, product = list(gradients), transposed(self.z, self.move, keep=False)
         wanted = rows.flatten(like)
 
         def matrix(v: Tensor) -> Tensor:
@@ -137,7 +138,7 @@ class _Pull(NamedTuple):
         return rows.unflatten(v, like)
 
     def _tree(self, flat: Tensor) -> Any:
-        return rows.unflatten(flat, self.rest.move)
+        return rows.unflatten(flat, self.move)
 
     def _check(self, error: Tensor, size: Tensor) -> None:
         """Say which samples have no gradient worth the name, and whether the linear solver or the settling is to blame."""
@@ -146,7 +147,7 @@ class _Pull(NamedTuple):
         bad = ~((relative <= 2 * tolerance) | (size == 0))
         if not bool(bad.any()):
             return
-        residual = rows.rms(rows.map_rows(torch.detach, self.rest.move))
+        residual = rows.rms(rows.map_rows(torch.detach, self.move))
         warnings.warn(
             f"{int(bad.sum())} of {len(bad)} linear solves of {type(self.solver).__name__} ended above their tolerance {tolerance:.1g}: "
             f"relative residual up to {float(relative[bad].max()):.1g}, at latents whose own residual is up to "

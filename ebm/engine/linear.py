@@ -168,12 +168,12 @@ class GMRES(LinearSolver):
             size = torch.linalg.vector_norm(image, dim=1)
             column = residual.new_zeros(batch, most + 1)
             for _ in range(2):  # once loses orthogonality
-                along = torch.einsum("bmd,bd->bm", basis, image)
-                image = image - torch.einsum("bm,bmd->bd", along, basis)
-                column = column + along
+                along = torch.bmm(basis[:, : j + 1], image[:, :, None])
+                image = torch.baddbmm(image[:, None], along.mT, basis[:, : j + 1], alpha=-1)[:, 0]
+                column[:, : j + 1] += along[:, :, 0]
             rest = torch.linalg.vector_norm(image, dim=1)
             column[:, j + 1] = rest
-            column = torch.einsum("bmn,bn->bm", turned, column)
+            column = torch.bmm(turned, column[:, :, None])[:, :, 0]
             turn = _rotation(column[:, j], column[:, j + 1])
             for held in (turned, right[:, :, None], column[:, :, None]):
                 held[:, j : j + 2] = turn @ held[:, j : j + 2]

@@ -45,13 +45,13 @@ class Reverse(Adjoint):
     and the warning are ours.
     """
 
-    segment: int = 10
+    segment: int = 8
     needs: ClassVar[frozenset[str]] = frozenset({"reverse"})
 
     def __post_init__(self) -> None:
         if not 1 <= self.segment <= _LONGEST:
             raise ValueError(
-                f"`Reverse(segment=...)` must lie between 1 and {_LONGEST}; got {self.segment}. Longer ones lose every digit; try 10."
+                f"`Reverse(segment=...)` must lie between 1 and {_LONGEST}; got {self.segment}. Longer ones lose every digit; try 8."
             )
 
     def settle(self, run: Run, carry: Carry) -> Iterator[Stage]:

@@ -13,9 +13,11 @@ from ebm.noise import Draw
 from ebm.objective import Point
 from ebm.solvers.base import Field, Info, Solver, Step
 from ebm.solvers.descent import positive
-from ebm.solvers.trial import evaluate_trial
+from ebm.solvers.trial import evaluate_trial, pick
 
 __all__ = ["Anderson"]
+
+Latents = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
@@ -27,15 +29,21 @@ class Anderson(Solver):
     .. math:: \min_\alpha \|\textstyle\sum_i \alpha_i g_i\|^2 + \rho\,\overline{\|g\|^2}\,\|\alpha\|^2,\quad
               \textstyle\sum_i \alpha_i = 1,\qquad z' = \textstyle\sum_i \alpha_i (z_i + \beta g_i)
 
-    The ridge is relative to the mean squared force of the window, so the method keeps its speed at small residuals. If
-    the mixed latent fails the safeguard, the sample stays, forgets its past, and its next step is a plain one.
+    The ridge is relative to the mean squared force of the window, so the method keeps its speed at small residuals. A
+    step costs one evaluation, ``window`` inner products and as many additions of latents. If the mixed latent fails the
+    safeguard, the sample stays, forgets its past, and its next step is a plain one; so is the step of a sample whose
+    system is so ill-conditioned that its weights would cost half of the digits.
 
     Args:
         window: how many past latents are mixed, at least 2; memory is 2 x window latents a sample.
         ridge: rho >= 0, relative.
         mixing: beta > 0, the step size of the underlying iteration; for an energy choose it as for `Descent`.
         safeguard: what may not get worse: ``"residual"`` (by more than ``growth``), ``"energy"``, or None.
-        growth: the most by which the residual may grow in an accepted step.
+        growth: the most by which the residual may grow in a mixed step.
+        every: >= 1; a mixed step is followed by ``every - 1`` plain ones. Where the plain step does not diverge, 3 saves
+            most of the mixing's cost and often steps as well.
+        spare: in [0, 1); a sample whose last step shrank the force to less than ``spare`` times its size moves plainly:
+            it has no need of mixing. Zero mixes always.
 
     Raises:
         ValueError: a setting outside its range.
@@ -45,8 +53,9 @@ class Anderson(Solver):
         >>> ebm.Anderson(window=5, mixing=0.5).window
         5
 
-    Source: Anderson (1965); Walker and Ni (2011), algorithm AA, in the constrained form. The relative ridge and the
-    safeguard are ours.
+    Source: Anderson (1965); Walker and Ni (2011), algorithm AA, in the constrained form; Pratapa, Suryanarayana
+    and Pask (2016) for ``every``, the alternating Anderson-Jacobi method. The relative ridge, the safeguard and the
+    restarts are ours.
     """
 
     window: int = 5
@@ -54,6 +63,8 @@ class Anderson(Solver):
     mixing: float = 1.0
     safeguard: Literal["residual", "energy"] | None = "residual"
     growth: float = 2.0
+    every: int = 1
+    spare: float = 0.0
 
     def __post_init__(self) -> None:
         if self.window < 2:
@@ -64,6 +75,10 @@ class Anderson(Solver):
             raise ValueError(
                 f'`Anderson(safeguard=...)` is "residual", "energy" or None; got {self.safeguard!r}. Leave it out.'
             )
+        if self.every < 1:
+            raise ValueError(f"`Anderson(every=...)` must be at least 1; got {self.every}. Try 3.")
+        if not 0 <= self.spare < 1:
+            raise ValueError(f"`Anderson(spare=...)` must lie in [0, 1); got {self.spare}. Try 0.5.")
         positive("Anderson", "mixing", self.mixing)
         positive("Anderson", "growth", self.growth)
 
@@ -77,57 +92,113 @@ class Anderson(Solver):
         return {"point": 2 if differentiated else 1}
 
     def init(self, point: Point) -> Any:
-        """The past latents and forces, newest last, and how much of the window they and the running point fill (B,)."""
-        z = rows.flatten(point.z)
-        empty = torch.zeros(z.shape[0], self.window - 1, z.shape[1], dtype=z.dtype, device=z.device)
-        return {"z": empty, "force": empty, "filled": torch.ones(z.shape[0], dtype=torch.int64, device=z.device)}
+        """Past forces and plain moves, oldest first; inner products of the forces; and two counts (B,): the points in the
+        window, the running one included, and the plain steps since the last mixed one."""
+        force = rows.flatten(point.force)
+        forces, moved = (  # a tensor each: compiled steps tell twins apart
+            tuple(torch.zeros_like(force) for _ in range(self.window - 1)) for _ in range(2)
+        )
+        gram = torch.zeros(len(force), self.window - 1, self.window - 1, dtype=torch.float64, device=force.device)
+        none = torch.zeros(len(force), dtype=torch.int64, device=force.device)
+        return {"force": forces, "moved": moved, "gram": gram, "filled": none + 1, "plain": none}
 
     def step(self, field: Field, point: Point, memory: Any, draw: Draw) -> Step:
-        """One evaluation at the mixed latent."""
+        """One evaluation, at the mixed latent or at the plain move."""
         # the running point is not in the memory: where a graph begins anew, its force has one and a remembered force has none
-        past_z = torch.cat([memory["z"], rows.flatten(point.z)[:, None]], 1)
-        past_force = torch.cat([memory["force"], rows.flatten(point.force)[:, None]], 1)
-        filled = memory["filled"]
-        weights = self._weights(past_force, filled)
-        mixed = torch.einsum("bm,bmd->bd", weights, past_z + self.mixing * past_force)
-        trial = evaluate_trial(field, rows.unflatten(mixed, point.z), point)
-        plain = filled == 1
-        accepted = trial.finite & (plain | self._no_worse(trial.point, point))
-        new = Point(*rows.where(accepted, tuple(trial.point), tuple(point)))
+        force = rows.flatten(point.force)
+        forces = (*memory["force"], force)
+        moved = (*memory["moved"], torch.add(rows.flatten(point.z), force, alpha=self.mixing))
+        due = (memory["filled"] > 1) & (memory["plain"] >= self.every - 1)
+        if self.spare and self._worth(due):
+            quick = due & (rows.rms(force) < self.spare * rows.rms(forces[-2]))
+            due = due & ~quick
+            # moving plainly out of turn, a sample has no products of its past: it begins anew
+            memory = memory | {
+                "filled": torch.where(quick, 0, memory["filled"]),
+                "plain": torch.where(quick, -1, memory["plain"]),
+            }
+        if self._worth(due):
+            return self._mixing(field, point, memory, forces, moved, due)
         memory = {
-            "z": past_z[:, 1:],
-            "force": past_force[:, 1:],
-            "filled": torch.where(accepted, (filled + 1).clamp_max(self.window), torch.ones_like(filled)),
+            "force": forces[1:],
+            "moved": moved[1:],
+            "gram": _shifted(memory["gram"]),
+            "filled": (memory["filled"] + 1).clamp_max(self.window),
+            "plain": memory["plain"] + 1,
         }
-        return Step(new, memory, Info(accepted, plain & ~trial.finite))
+        return Step(field(rows.unflatten(moved[-1], point.z)), memory, Info(torch.ones_like(due)))
 
-    def _weights(self, past: Tensor, filled: Tensor) -> Tensor:
-        """The mixing weights (B, window), in float64: the Gram matrix squares the spread of the residuals."""
-        slots = torch.arange(self.window, device=past.device)
-        used = slots >= self.window - filled[:, None]
-        gram = (past @ past.transpose(1, 2)).to(torch.float64)
-        mean = (gram.diagonal(dim1=1, dim2=2) * used).sum(1) / filled
-        mean = torch.where(mean > 0, mean, torch.ones_like(mean))
-        gram = gram / mean[:, None, None] + torch.eye(self.window, dtype=gram.dtype, device=gram.device) * self._floor(
-            past
-        )
-        both = used[:, :, None] & used[:, None, :]
-        gram = torch.where(both, gram, torch.eye(self.window, dtype=gram.dtype, device=gram.device))
-        raw, _ = torch.linalg.solve_ex(gram, used.to(gram.dtype))
-        total = raw.sum(1, keepdim=True)
-        newest = torch.zeros_like(raw)
-        newest[:, -1] = 1.0
-        usable = torch.isfinite(total) & (total.abs() > torch.finfo(gram.dtype).eps)
-        return torch.where(usable, raw / torch.where(usable, total, torch.ones_like(total)), newest).to(past.dtype)
+    def _worth(self, due: Tensor) -> bool:
+        """Whether any sample may mix: it costs as much as evaluating a small model, so this is worth a look."""
+        return self.every == 1 or torch.compiler.is_compiling() or bool(due.any())
 
-    def _floor(self, past: Tensor) -> float:
-        """The ridge, and never less than what keeps an exactly singular system solvable."""
-        return max(self.ridge, torch.finfo(torch.float64).eps)
+    def _mixing(self, field: Field, point: Point, memory: Any, forces: Latents, moved: Latents, due: Tensor) -> Step:
+        """A step of which the samples that are ``due`` may mix; the others move plainly."""
+        gram = _gram(memory["gram"], forces, min(self.every, self.window))
+        weights, sound = self._weights(gram, memory["filled"], forces[-1].dtype)
+        mixed = due & sound
+        z = rows.unflatten(_combined(weights, moved, mixed), point.z)
+        trial = evaluate_trial(field, z, point, mixed)
+        accepted = trial.finite & (~mixed | self._no_worse(trial.point, point))
+        filled = torch.where(due & ~sound, 1, memory["filled"]) + 1
+        kept = gram[:, 1:, 1:].contiguous()
+        memory = {
+            "force": forces[1:],
+            "moved": moved[1:],
+            # products are kept from a sample's own mixing alone, so that its memory does not depend on its company
+            "gram": kept if self.every == 1 else torch.where(due[:, None, None], kept, _shifted(memory["gram"])),
+            "filled": torch.where(accepted, filled, 1).clamp_max(self.window),
+            "plain": torch.where(due, 0, memory["plain"] + 1).clamp_max(self.every - 1),
+        }
+        return Step(Point(*pick(accepted, tuple(trial.point), tuple(point))), memory, Info(accepted))
+
+    def _weights(self, gram: Tensor, filled: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """The mixing weights (B, window), and which samples have a sound system.
+
+        In float64: the Gram matrix squares the spread of the forces.
+        """
+        used = torch.arange(self.window - 1, -1, -1, device=gram.device) < filled[:, None]
+        mean = (gram.diagonal(dim1=1, dim2=2) * used).sum(1) / filled.clamp_min(1)
+        mean = torch.where(mean > 0, mean, 1.0)
+        floor = max(self.ridge, torch.finfo(gram.dtype).eps)  # what keeps an exactly singular system solvable
+        eye = torch.eye(self.window, dtype=gram.dtype, device=gram.device)
+        system = torch.where(used[:, :, None] & used[:, None, :], gram / mean[:, None, None] + floor * eye, eye)
+        raw, _ = torch.linalg.solve_ex(system, used.to(gram.dtype))
+        total = raw.sum(1)
+        # larger weights would cancel half of the digits of the latents they mix; a comparison with nan is false
+        sound = raw.abs().sum(1) < total.abs() * torch.finfo(dtype).eps ** -0.5
+        return (raw / torch.where(sound, total, 1.0)[:, None]).to(dtype), sound
 
     def _no_worse(self, new: Point, old: Point) -> Tensor:
         if self.safeguard == "energy":
             assert new.energy is not None and old.energy is not None  # `needs` says so at the door
             return new.energy <= old.energy
         if self.safeguard is None:
-            return torch.ones(rows.count(new.z), dtype=torch.bool, device=next(rows.leaves(new.z)).device)
+            return torch.ones(rows.count(new.z), dtype=torch.bool, device=rows.first_leaf(new.z).device)
         return rows.rms(new.force) <= self.growth * rows.rms(old.force)
+
+
+def _gram(past: Tensor, forces: Latents, fresh: int) -> Tensor:
+    """The inner products of the forces, (B, window, window); only those with the last ``fresh`` ones are computed."""
+    old = len(forces) - fresh
+    stack = torch.stack(forces, 1)
+    with torch.autocast(stack.device.type, enabled=False):  # half precision is for the model's products
+        new = torch.bmm(stack[:, old:], stack.mT).to(past.dtype)
+    known = torch.cat([past[:, :old, :old], new[:, :, :old].mT], 2)
+    return torch.cat([known, new], 1)
+
+
+def _shifted(gram: Tensor) -> Tensor:
+    """The products of the past with its oldest point gone; those with the newest one are not known yet."""
+    return torch.nn.functional.pad(gram[:, 1:, 1:], (0, 1, 0, 1))
+
+
+def _combined(weights: Tensor, latents: Latents, mixed: Tensor) -> Tensor:
+    """The weighted sum where ``mixed``, the newest latent elsewhere."""
+    newest = [0.0] * (len(latents) - 1) + [1.0]
+    weights = torch.where(mixed[:, None], weights, torch.tensor(newest, dtype=weights.dtype, device=weights.device))
+    columns = weights.unsqueeze(2).unbind(1)
+    total = columns[0] * latents[0]
+    for column, latent in zip(columns[1:], latents[1:], strict=True):
+        total = torch.addcmul(total, column, latent)
+    return total

@@ -190,7 +190,7 @@ class Solver(ABC):
     @property
     def provides(self) -> frozenset[str]:
         """What an adjoint may ask for beyond a step: ``"rest"``, that `move` is right; ``"reverse"``, that `reverse` is there."""
-        return _rest_of(self, Solver)
+        return frozenset() if self.samples else _rest_of(self, Solver)
 
     def move(self, objective: Objective, point: Point, c: Any) -> Any:
         """What vanishes at rest under this solver, a row tree like the latent: the force, but for constraints.

@@ -84,14 +84,12 @@ class Broyden(Solver):
 
     def _applied(self, memory: Any, vector: Tensor) -> Tensor:
         """B times a vector, (B, D)."""
-        inner = torch.einsum("bmd,bd->bm", memory["right"], vector)
-        return torch.einsum("bm,bmd->bd", inner, memory["left"]) - self.mixing * vector
+        return _through(memory["left"], memory["right"], vector) - self.mixing * vector
 
     def _learnt(self, memory: Any, move: Tensor, change: Tensor) -> Any:
         """The estimate with one more term; none at all where it is full, or where the move was turned down or taught nothing."""
         image = self._applied(memory, change)
-        inner = torch.einsum("bd,bmd->bm", move, memory["left"])
-        right = torch.einsum("bm,bmd->bd", inner, memory["right"]) - self.mixing * move
+        right = _through(memory["right"], memory["left"], move) - self.mixing * move
         slope = (right * change).sum(1)
         scale = torch.linalg.vector_norm(right, dim=1) * torch.linalg.vector_norm(change, dim=1)
         filled = memory["filled"]
@@ -105,3 +103,9 @@ class Broyden(Solver):
             "right": torch.where(keep, torch.where(here, right[:, None], memory["right"]), zero),
             "filled": torch.where(good, filled + 1, torch.zeros_like(filled)),
         }
+
+
+def _through(out: Tensor, into: Tensor, vector: Tensor) -> Tensor:
+    """The sum of terms out into^T, (B, m, D) each, times a vector (B, D)."""
+    with torch.autocast(vector.device.type, enabled=False):  # half precision is for the model's products
+        return torch.einsum("bm,bmd->bd", torch.einsum("bmd,bd->bm", into, vector), out)

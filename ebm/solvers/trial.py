@@ -21,14 +21,16 @@ class Trial(NamedTuple):
     finite: Tensor
 
 
-def evaluate_trial(field: Field, z: Any, fallback: Point) -> Trial:
+def evaluate_trial(field: Field, z: Any, fallback: Point, judged: Tensor | None = None) -> Trial:
     """Evaluate a proposal; rows that are not finite are evaluated again at ``fallback`` where a graph is kept.
 
     A row masked out with `torch.where` still sends 0 * inf = nan into shared parameters, so under grad mode the
-    attempt is thrown away, and the second one asks nothing improper.
+    attempt is thrown away, and the second one asks nothing improper. Rows outside ``judged`` count as finite: they will
+    be taken as they are, and the engine sees to those that are not.
     """
     point = field(z)
     finite = rows.finite(tuple(point))
+    finite = finite if judged is None else finite | ~judged
     if torch.is_grad_enabled() and not bool(finite.all()):
         point = field(rows.where(finite, z, fallback.z))
     return Trial(point, finite)

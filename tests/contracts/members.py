@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import ebm
+import hebbian
 from ebm.testing import Case
 from tests.energies import ClosedQuadratic, Quadratic, Tanh, Tree, Wells, numbers
 
@@ -36,6 +37,7 @@ SOLVERS: dict[str, ebm.Solver] = {
     "picard": ebm.Picard(),
     "damped": ebm.Picard(0.5),
     "anderson": ebm.Anderson(3, mixing=0.5),
+    "anderson at times": ebm.Anderson(3, mixing=0.5, every=2, spare=0.5),
     "broyden": ebm.Broyden(3, mixing=0.5),
     "peaceman-rachford": ebm.PeacemanRachford(0.7),
     "anderson by energy": ebm.Anderson(4, mixing=0.5, safeguard="energy"),
@@ -70,6 +72,7 @@ SOLVERS: dict[str, ebm.Solver] = {
     "restarts of a sampler": ebm.Restarts(3, ebm.Langevin(0.05, 0.5), spread=0.4),
     "restarts of sweeps": ebm.Restarts(3, ebm.Asynchronous(), spread=lambda z, draw: draw.normal(z).sign(), every=2),
     "boxed restarts": ebm.Project(ebm.Restarts(3, ebm.Adam(0.1), spread=0.4, every=2), ebm.Box(-0.3, 0.5)),
+    "reversible": ebm.Reversible(0.4, step_size=0.5),
 }
 
 X = numbers(5, 3, seed=9)
@@ -206,6 +209,14 @@ def monotone_cell() -> Case:
     return Case(seeded(lambda: ebm.MonotoneCell(3, 5, margin=0.2)), X)
 
 
+def layered_net() -> Case:
+    return Case(seeded(lambda: hebbian.LayeredNet([3, 4, 2], 0.2)), X)
+
+
+def held_layered_net() -> Case:
+    return Case(seeded(lambda: hebbian.LayeredNet([3, 4, 2], 0.2)), (X, numbers(5, 2, seed=8)))
+
+
 MODELS: dict[str, Callable[[], Case]] = {
     **{name: small(name) for name in ("quadratic", "closed", "wells", "tree", "tanh")},
     "modern hopfield": modern_hopfield,
@@ -224,6 +235,8 @@ MODELS: dict[str, Callable[[], Case]] = {
     "levelled": levelled,
     "composite": composite,
     "walled": walled,
+    "layered net": layered_net,
+    "held layered net": held_layered_net,
 }
 
 # The models that every solver is tried on in the fast suite; the others meet their own solver there, and all in the slow one.
@@ -244,4 +257,7 @@ ADJOINTS: dict[str, ebm.Adjoint] = {
     "unroll": ebm.Unroll(),
     "truncated": ebm.Truncated(2),
     "truncated beyond": ebm.Truncated(20),
+    "checkpointed": ebm.Unroll(checkpoint=2),
+    "implicit": ebm.Implicit(),
+    "reverse": ebm.Reverse(segment=2),
 }

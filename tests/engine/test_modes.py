@@ -7,6 +7,7 @@ import torch
 
 import ebm
 from ebm import rows
+from tests.contracts.members import SOLVERS as MEMBERS
 from tests.energies import Clock, ClosedQuadratic, Quadratic, Tanh, Tree, Wells, numbers
 from tests.engine.test_resume import SOLVERS, same
 
@@ -59,11 +60,34 @@ def test_bfloat16_products_leave_latents_and_energies_alone(make: type, solver: 
     for leaf in rows.leaves(
         (solution.z, solution.energy, solution.residual, solution.carry.point, solution.carry.memory)
     ):
-        assert leaf.dtype in (torch.float32, torch.int64, torch.bool)
+        assert leaf.dtype != torch.bfloat16
     plain = ebm.infer(model, x, steps=10, solver=solver)
     assert not torch.equal(solution.z, plain.z), "the products were not run in bfloat16"
     torch.testing.assert_close(solution.z, plain.z, rtol=0.1, atol=0.1)
     assert not torch.is_autocast_enabled("cpu")
+
+
+class NoProducts(ebm.Energy):
+    """An energy number by number: nothing in it that a lower precision would touch."""
+
+    def init_latent(self, c: torch.Tensor, draw: object) -> torch.Tensor:
+        return torch.zeros_like(c)
+
+    def forward(self, z: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+        return (0.25 * z.square().square() + 0.5 * z.square() - z * c).sum(1)
+
+
+@pytest.mark.parametrize("solver", MEMBERS.values(), ids=MEMBERS)
+def test_a_solvers_own_products_are_in_full_precision(solver: ebm.Solver):
+    if not solver.needs <= NoProducts.provides:
+        return
+    x = numbers(5, 8, seed=9).float()
+
+    def found(precision: torch.dtype | None) -> ebm.Solution:
+        draws = torch.Generator().manual_seed(0)
+        return ebm.infer(NoProducts(), x, steps=8, solver=solver, precision=precision, generator=draws)
+
+    same(found(torch.bfloat16), found(None))
 
 
 @pytest.mark.parametrize("adjoint", [ebm.Unroll(), ebm.Truncated(2)], ids=repr)

@@ -92,6 +92,21 @@ def test_a_step_that_fails_is_not_taken_and_the_past_forgotten():
     assert turned_down.carry.memory["filled"].tolist() == [0, 0]
 
 
+def test_a_plain_step_off_the_cliff_is_a_dead_end():
+    class Island(ebm.Update):
+        """There are no numbers but at the start."""
+
+        def init_latent(self, c: Tensor, draw: Any) -> Tensor:
+            return torch.zeros_like(c)
+
+        def forward(self, z: Tensor, c: Tensor) -> Tensor:
+            return torch.where(z == 0, 1.0, torch.nan)
+
+    found = ebm.infer(Island(), torch.zeros(2, 1, dtype=torch.float64), steps=6, solver=ebm.Broyden(), keep="last")
+    assert found.status.tolist() == [ebm.Status.STALLED] * 2
+    assert found.z.tolist() == [[0.0], [0.0]]
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [

@@ -1,0 +1,257 @@
+"""A weight with its rule, as a module."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from hebbian.layers.activations import LINEAR
+from hebbian.learn import pseudo_gradient
+from hebbian.rule import LocalRule, State
+from hebbian.statistics import Statistics
+from hebbian.synapse import Synapse
+from hebbian.traces import Rows, forget, map_tensors, traces_of, with_traces
+
+__all__ = ["HebbianLayer", "learn"]
+
+Activation = Callable[[Tensor], Tensor]
+
+
+class HebbianLayer(nn.Module):
+    r"""A layer whose weight changes by a local rule, and only when asked: $f(\mathrm{forward}(W, x))$.
+
+    It plugs into any module. Calling it never learns, unless ``learning`` is set; `learn` does. The answer is
+    differentiable in ``x``, so layers below may be trained by backpropagation; the weight is not, unless
+    ``backprop=True``. The rule's state (running means, counts of steps) is kept in buffers, and is saved, loaded and
+    moved with the module; traces of single samples are not saved: they belong to one batch, and `forget` drops them.
+
+    Use `HebbianLinear`, `HebbianConv1d`, `HebbianConv2d` or `HebbianLateral`; this one takes any `Synapse`.
+
+    Args:
+        synapse: the geometry.
+        rule: how the weight changes.
+        activation: what the layer makes of what its units receive; any function of ``(B, units, *places)``.
+        sees: what the rule is shown as ``post``: ``"drive"``, what the units receive (for rules that compete by
+            themselves, and linear ones), or ``"activity"``, what the activation makes of it.
+        backprop: the weight is a parameter with a gradient, too.
+        transparent: the answer is differentiable in ``x``; False cuts the graph there.
+        generator: draws the first weights, rows of length one on average; None takes the global one.
+
+    Raises:
+        TypeError: a synapse or rule that is none, or an activation that cannot be called.
+        ValueError: another word for ``sees``.
+
+    Attributes:
+        weight: ``(units, *field)``, a parameter.
+        learning: whether every call learns, too (`hebbian.train.learning` sets it for a block); False at first.
+
+    Example:
+        >>> import torch
+        >>> from hebbian import Dense, Oja
+        >>> from hebbian.layers import HebbianLayer
+        >>> layer = HebbianLayer(Dense(4, 2), Oja(0.1), generator=torch.Generator().manual_seed(0))
+        >>> layer.learn(torch.ones(8, 4)).shape
+        torch.Size([8, 2])
+    """
+
+    def __init__(
+        self,
+        synapse: Synapse,
+        rule: LocalRule,
+        activation: Activation = LINEAR,
+        *,
+        sees: Literal["drive", "activity"] = "drive",
+        backprop: bool = False,
+        transparent: bool = True,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        _check(type(self).__name__, synapse, rule, activation, sees)
+        self.synapse, self.rule, self.activation = synapse, rule, activation
+        self.sees, self.transparent, self.learning = sees, transparent, False
+        device = None if generator is None else generator.device
+        weight = torch.randn(synapse.weight_shape, generator=generator, device=device)
+        self.weight = nn.Parameter(weight / math.sqrt(weight[0].numel()), requires_grad=backprop)
+        self._traces: tuple[Rows, ...] = ()
+        self._shape: Any = None
+        self._names: list[str] = []
+        self._keep(rule.init_state(synapse, self.weight.detach()))
+
+    @property
+    def state(self) -> State:
+        """What the rule remembers, traces included; set it to go on from another."""
+        shared = map_tensors(lambda leaf: getattr(self, self._names[int(leaf)]), self._shape)
+        return with_traces(shared, self._traces)
+
+    @state.setter
+    def state(self, state: State) -> None:
+        self._keep(state)
+
+    def forget(self) -> None:
+        """Drop what the rule remembers of single samples: before another batch of sequences."""
+        self._traces = ()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The answer, ``(B, units, *places)``; where ``learning`` is set the rule takes a step after it."""
+        x = x if self.transparent else x.detach()
+        # what a graph has saved must not be written when the rule takes its step
+        weight = self.weight.clone() if self.learning and torch.is_grad_enabled() else self.weight
+        drive, answer = self.respond(x, weight)
+        if self.learning:
+            with torch.no_grad():
+                self._step(x, drive, answer, None)
+        return answer
+
+    def respond(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """What the units receive, and what they answer."""
+        drive = self.synapse.forward(weight, x)
+        return drive, self.activation(drive)
+
+    @torch.no_grad()
+    def statistics(self, x: Tensor, signal: Tensor | None = None) -> Statistics:
+        """What a batch tells the rule; those of several batches or workers add. Nothing changes.
+
+        Args:
+            x: the input, (B, ...).
+            signal: for rules that ask for one.
+
+        Raises:
+            ValueError, TypeError: as `LocalRule.statistics` does.
+        """
+        return self._seen(x, *self.respond(x, self.weight), signal)
+
+    @torch.no_grad()
+    def apply_statistics(self, statistics: Statistics) -> None:
+        """Add the rule's change to the weight, and move its state.
+
+        Args:
+            statistics: the total over all batches and workers of this step.
+
+        Raises:
+            ValueError, TypeError: as `LocalRule.delta` does.
+        """
+        change, state = self.rule.delta(statistics, self.weight, self.state)
+        self.weight.add_(self._allowed(change))
+        self._keep(state)
+
+    @torch.no_grad()
+    def suggest(self, statistics: Statistics) -> None:
+        """Write minus the rule's change as the weight's gradient, for an optimiser to take, and move the state.
+
+        With ``backprop=True`` it is added to the gradient that is there, so one step follows both; otherwise it replaces it.
+
+        Args:
+            statistics: the total over all batches and workers of this step.
+
+        Raises:
+            ValueError, TypeError: as `LocalRule.delta` does.
+        """
+        change, state = self.rule.delta(statistics, self.weight, self.state)
+        change, before = self._allowed(change), self.weight.grad
+        pseudo_gradient(self.weight, change if before is None or not self.weight.requires_grad else change - before)
+        self._keep(state)
+
+    @torch.no_grad()
+    def learn(self, x: Tensor, signal: Tensor | None = None) -> Tensor:
+        """One step of the rule on a batch.
+
+        Args:
+            x: the input, (B, ...).
+            signal: for rules that ask for one.
+
+        Returns:
+            the answer of the weights before the step.
+
+        Raises:
+            ValueError, TypeError: as `LocalRule.statistics` does.
+        """
+        drive, answer = self.respond(x, self.weight)
+        self._step(x, drive, answer, signal)
+        return answer
+
+    def extra_repr(self) -> str:
+        """Geometry, rule and activation."""
+        return f"{self.synapse}, {self.rule}, {self.activation}"
+
+    def _step(self, x: Tensor, drive: Tensor, answer: Tensor, signal: Tensor | None) -> None:
+        self.apply_statistics(self._seen(x, drive, answer, signal))
+
+    def _seen(self, x: Tensor, drive: Tensor, answer: Tensor, signal: Tensor | None) -> Statistics:
+        post = drive if self.sees == "drive" else answer
+        return self.rule.statistics(self.synapse, x, post, self.state, signal)
+
+    def _allowed(self, change: Tensor) -> Tensor:
+        """The part of a change that the geometry has room for."""
+        return change
+
+    def _keep(self, state: State) -> None:
+        """Traces aside, and every other tensor of the state in a buffer, by its place in the tree."""
+        self._traces = traces_of(state)
+        found: list[Tensor] = []
+
+        def numbered(leaf: Tensor) -> Tensor:
+            found.append(leaf)
+            return torch.tensor(len(found) - 1)
+
+        shape = map_tensors(numbered, forget(state))
+        for k, leaf in enumerate(found):
+            if k < len(self._names):
+                setattr(self, self._names[k], leaf)
+            else:
+                self._names.append(f"state_{k}")
+                self.register_buffer(self._names[k], leaf)
+        self._shape = shape
+
+
+def learn(layer: HebbianLayer, x: Tensor, signal: Tensor | None = None) -> Tensor:
+    """One step of a layer's rule on a batch: ``layer.learn(x, signal)``.
+
+    Args:
+        layer: any Hebbian layer.
+        x: the input, (B, ...).
+        signal: for rules that ask for one.
+
+    Returns:
+        the answer of the weights before the step.
+
+    Raises:
+        TypeError: no Hebbian layer.
+
+    Example:
+        >>> import torch
+        >>> from hebbian import Oja
+        >>> from hebbian.layers import HebbianLinear, learn
+        >>> layer = HebbianLinear(3, 1, Oja(0.1), generator=torch.Generator().manual_seed(0))
+        >>> x = torch.randn(64, 3, generator=torch.Generator().manual_seed(1)) * torch.tensor([2.0, 1.0, 0.5])
+        >>> for _ in range(200):
+        ...     _ = learn(layer, x)
+        >>> print(f"{layer.weight.norm():.3f}")
+        1.000
+    """
+    if not isinstance(layer, HebbianLayer):
+        raise TypeError(
+            f"`learn` was given a {type(layer).__name__}; a Hebbian layer is wanted, which knows its rule. Use "
+            "`hebbian.train.joint(model, loader)` for a module that holds such layers."
+        )
+    return layer.learn(x, signal)
+
+
+def _check(name: str, synapse: object, rule: object, activation: object, sees: object) -> None:
+    if not isinstance(synapse, Synapse):
+        raise TypeError(
+            f"`{name}` was given a {type(synapse).__name__} as its synapse; a geometry is wanted, as Dense(3, 2) is."
+        )
+    if not isinstance(rule, LocalRule):
+        raise TypeError(
+            f"`{name}` was given a {type(rule).__name__} as its rule; a local rule is wanted, as Oja(0.1) is."
+        )
+    if not callable(activation):
+        raise TypeError(
+            f"`{name}` was given activation={activation!r}; a function of the drive is wanted. Pass for example Relu()."
+        )
+    if sees not in ("drive", "activity"):
+        raise ValueError(f'`{name}` was given sees={sees!r}; "drive" or "activity" is wanted. Choose one.')
