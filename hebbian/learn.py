@@ -46,7 +46,7 @@ def step(
         tensor([[1., 1.]])
     """
     change, state = rule.delta(rule.statistics(synapse, pre, post, state, signal), weight, state)
-    return weight.detach() + change, state
+    return change.add_(weight.detach()), state
 
 
 def pseudo_gradient(weight: Tensor, change: Tensor) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from hebbian.traces import Rows, joined
 
-__all__ = ["Statistics"]
+__all__ = ["Statistics", "decayed", "one_over_largest"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +43,12 @@ class Statistics:
     weight_shape: tuple[int, ...]
     traces: tuple[Rows, ...] = ()
 
-    def mean(self, name: str) -> Tensor:
-        """The mean of the sum called ``name`` over all uses of the weight; zero where there were none.
+    def mean(self, name: str, times: float = 1.0) -> Tensor:
+        """The mean of the sum called ``name`` over all uses of the weight, in memory of its own; zero where there were none.
+
+        Args:
+            name: which sum.
+            times: a factor, a rate say: one pass over the sum does for both.
 
         Raises:
             ValueError: there is no such sum.
@@ -53,7 +58,7 @@ class Statistics:
                 f"These statistics hold {sorted(self.sums)}; {name!r} is wanted. "
                 "Take the statistics with the same rule whose `delta` is asked."
             )
-        return self.sums[name] / max(self.count, 1)
+        return self.sums[name] * (times / max(self.count, 1))
 
     def __add__(self, other: Statistics) -> Statistics:
         """The statistics of both batches together.
@@ -80,3 +85,26 @@ class Statistics:
             for name in sorted(rows)
         }
         return {"weight": tuple(self.weight_shape), **shapes, **traces}
+
+
+def decayed(statistics: Statistics, weight: Tensor, by: str, rate: float = 1.0, growth: float = 1.0) -> Tensor:
+    r"""Growth less a decay of each unit: $\eta \, ( R \, \langle \mathrm{outer} \rangle_i - \langle \mathrm{by} \rangle_i \, w_i )$.
+
+    Args:
+        statistics: with the sums ``"outer"``, shaped like the weight, and ``by``, (units,).
+        weight: ``(units, *field)``.
+        by: the name of the sum that says how fast each unit decays.
+        rate: $\eta$.
+        growth: $R$.
+
+    Returns:
+        the change, in memory of its own.
+    """
+    decay = statistics.mean(by, rate).view(-1, *[1] * (weight.ndim - 1))
+    return statistics.mean("outer", rate * growth).addcmul_(decay, weight, value=-1)
+
+
+def one_over_largest(change: Tensor) -> Tensor:
+    """What scales a change so that its largest entry is one, (); finite where there is no change."""
+    low, high = torch.aminmax(change)
+    return 1 / torch.maximum(-low, high).clamp_min(torch.finfo(change.dtype).tiny)

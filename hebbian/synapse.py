@@ -76,6 +76,10 @@ class Synapse(ABC):
         ones = torch.ones(self.weight_shape, dtype=pre.dtype, device=pre.device)
         return self.forward(ones, pre.square())[:, :1]
 
+    def seen_sum(self, post: Tensor, pre: Tensor) -> Tensor:
+        r"""What the units see, summed over all uses of the weight, (1, *field): $\sum x$."""
+        return self.outer(torch.ones_like(post), pre)[:1]
+
     @abstractmethod
     def check_shapes(self, pre: Tensor, post: Tensor) -> None:
         """Raise ValueError unless both ends fit this geometry and hold the same samples."""
@@ -96,6 +100,10 @@ class Synapse(ABC):
     def uses(self, post: Tensor) -> Tensor:
         """``post`` with one row for each use of the weight, (count, units): a place is treated as a sample is."""
         return post.movedim(1, -1).flatten(0, -2)
+
+    def over_uses(self, post: Tensor) -> Tensor:
+        """``post`` summed over all uses of the weight, (units,)."""
+        return post.sum(dim=(0, *range(2, post.ndim)))
 
     def count(self, post: Tensor) -> int:
         """How often the weight was used on this batch: samples times places."""
@@ -192,6 +200,11 @@ class Dense(Synapse):
         """The squared length of each input, (B, 1)."""
         self._check_end("pre", pre, self.in_features)
         return pre.square().sum(dim=1, keepdim=True)
+
+    def seen_sum(self, post: Tensor, pre: Tensor) -> Tensor:
+        """The sum of the inputs over the batch, (1, in_features)."""
+        self.check(pre, post)
+        return pre.sum(dim=0, keepdim=True)
 
     def check_shapes(self, pre: Tensor, post: Tensor) -> None:
         """Raise ValueError unless ``pre`` is (B, in_features) and ``post`` (B, out_features), with one B."""

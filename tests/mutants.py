@@ -37,6 +37,48 @@ class Fault(NamedTuple):
 
 FAULTS = [
     Fault(
+        "a certificate that forgets the leak of the winner",
+        "hebbian/memory/certificate.py",
+        "won = at.reach * (slack + (",
+        "won = at.reach * (slack + 0 * (",
+        "tests/hebbian/test_recall_softmax.py -k 'bound or winner'",
+    ),
+    Fault(
+        "a certificate with the variance of the start",
+        "hebbian/memory/certificate.py",
+        "(beta * diameter * short).exp()",
+        "(0 * diameter * short).exp()",
+        "tests/hebbian/test_recall_softmax.py tests/hebbian/test_recall_at_scale.py -k bound",
+    ),
+    Fault(
+        "a mixture that is not scaled down when the maximum grows",
+        "hebbian/memory/chunked.py",
+        "torch.addmm(mean * keep[:, None], weight, part)",
+        "torch.addmm(mean, weight, part)",
+        "tests/hebbian/test_recall_at_scale.py -k exact",
+    ),
+    Fault(
+        "lazy steps that evaluate again what is known",
+        "hebbian/memory/lazy.py",
+        '{"known": torch.ones(len(leaf)',
+        '{"known": torch.zeros(len(leaf)',
+        "tests/hebbian/test_recall_softmax.py -k updates",
+    ),
+    Fault(
+        "a sequence that recalls the pattern before",
+        "hebbian/memory/sequence.py",
+        "patterns.roll(-1, 0) if cycle",
+        "patterns.roll(1, 0) if cycle",
+        "tests/hebbian/test_recall_kinds.py -k order",
+    ),
+    Fault(
+        "attention that reads the values before the queries have settled",
+        "hebbian/memory/attention.py",
+        "q = self._settled(q, k, barred, steps, seconds, budget)",
+        "self._settled(q, k, barred, steps, seconds, budget)",
+        "tests/hebbian/test_recall_attention.py -k more_updates",
+    ),
+    Fault(
         "an implicit gradient of the other sign",
         "ebm/engine/implicit.py",
         "return rows.flatten(list(rows.leaves(product(self._tree(v))))).neg()",
@@ -98,6 +140,8 @@ FAULTS = [
         "(self.beta, -self.beta) if self.centred",
         "(self.beta, self.beta / 2) if self.centred",
         "tests/losses/test_two_phase.py -k bias",
+    ),
+    Fault(
         "a spike sees itself",
         "hebbian/rules/triplet_stdp.py",
         "grown = synapse.outer(post * (self.plus + self.plus_triplet * o2), r1)",

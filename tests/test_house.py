@@ -40,6 +40,7 @@ MAY_IMPORT = {
     "ebm.models": (*_SAYS, "ebm.solvers", "ebm.engine", "ebm.models"),
     "ebm.diagnostics": (*_SAYS, "ebm.solvers", "ebm.engine", "ebm.models", "ebm.diagnostics"),
     "ebm.losses": (*_SAYS, "ebm.solvers", "ebm.engine", "ebm.models", "ebm.losses"),
+    "ebm.tasks": (*_BASE, "ebm.tasks"),
     "ebm.testing": ("ebm",),
     "ebm": ("ebm",),
     "hebbian": ("ebm", "hebbian"),

@@ -9,11 +9,15 @@ from hebbian.layers.activations import Softmax as Softmax
 from hebbian.layers.activations import Triangle as Triangle
 from hebbian.layers.base import HebbianLayer as HebbianLayer
 from hebbian.layers.base import learn as learn
+from hebbian.layers.convolution import HebbianConv1d as HebbianConv1d
+from hebbian.layers.convolution import HebbianConv2d as HebbianConv2d
 from hebbian.layers.lateral import HebbianLateral as HebbianLateral
 from hebbian.layers.lateral import Recurrent as Recurrent
 from hebbian.layers.linear import HebbianLinear as HebbianLinear
 
 __all__ = [
+    "HebbianConv1d",
+    "HebbianConv2d",
     "HebbianLateral",
     "HebbianLayer",
     "HebbianLinear",

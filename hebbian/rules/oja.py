@@ -8,8 +8,8 @@ from torch import Tensor
 
 from hebbian import checks
 from hebbian.rule import LocalRule, State
-from hebbian.statistics import Statistics
-from hebbian.synapse import Synapse, per_unit
+from hebbian.statistics import Statistics, decayed
+from hebbian.synapse import Synapse
 
 __all__ = ["Oja"]
 
@@ -63,9 +63,8 @@ class Oja(LocalRule):
         self, synapse: Synapse, pre: Tensor, post: Tensor, state: State, signal: Tensor | None
     ) -> dict[str, Tensor]:
         """The correlation of both ends, shaped like the weight, and the square of each unit, (units,)."""
-        return {"outer": synapse.outer(post, pre), "square": synapse.uses(post).square().sum(dim=0)}
+        return {"outer": synapse.outer(post, pre), "square": synapse.over_uses(post.square())}
 
     def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Tensor, State]:
         """Hebbian growth less the decay of each unit by its own mean square; the state is not used."""
-        decay = per_unit(statistics.mean("square"), weight) * weight
-        return self.rate * (statistics.mean("outer") - decay), state
+        return decayed(statistics, weight, "square", self.rate), state

@@ -107,7 +107,7 @@ class RewardModulated(LocalRule):
         places = synapse.count(post) // max(len(post), 1)
         sums = {"outer": outer, "reward": places * reward.sum()}
         if self.centred:
-            sums["post"] = synapse.uses(post).sum(dim=0)
+            sums["post"] = synapse.over_uses(post)
         return sums, state
 
     def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Tensor, State]:

@@ -10,6 +10,7 @@ from torch import nn
 
 import ebm
 import hebbian
+import hebbian.memory
 from ebm.testing import Case
 from tests.energies import ClosedQuadratic, Quadratic, Tanh, Tree, Wells, numbers
 
@@ -217,6 +218,28 @@ def held_layered_net() -> Case:
     return Case(seeded(lambda: hebbian.LayeredNet([3, 4, 2], 0.2)), (X, numbers(5, 2, seed=8)))
 
 
+def softmax_memory() -> Case:
+    # its own solver bounds the residual instead of evaluating the answer; tests/hebbian/test_recall_softmax.py tries that
+    return Case(hebbian.memory.SoftmaxMemory(numbers(6, 4), 2.0), numbers(5, 4, seed=2), solver=ebm.Picard())
+
+
+def universal_hopfield() -> Case:
+    return Case(hebbian.memory.UniversalHopfield(numbers(6, 4), hebbian.memory.manhattan), numbers(5, 4, seed=2))
+
+
+def bidirectional_memory() -> Case:
+    memory = hebbian.memory.BidirectionalMemory(numbers(4, 3))
+    return Case(memory, (signs(5, 4, seed=5), signs(5, 3, seed=6)), steps=4)
+
+
+def sequence_memory() -> Case:
+    return Case(hebbian.memory.SequenceMemory(signs(3, 7, seed=4)), signs(4, 7, seed=5), steps=4)
+
+
+def delayed_sequence() -> Case:
+    return Case(hebbian.memory.DelayedSequence(signs(3, 7, seed=4), 2.0, 3.0), signs(4, 7, seed=5))
+
+
 MODELS: dict[str, Callable[[], Case]] = {
     **{name: small(name) for name in ("quadratic", "closed", "wells", "tree", "tanh")},
     "modern hopfield": modern_hopfield,
@@ -237,6 +260,11 @@ MODELS: dict[str, Callable[[], Case]] = {
     "walled": walled,
     "layered net": layered_net,
     "held layered net": held_layered_net,
+    "softmax memory": softmax_memory,
+    "universal hopfield": universal_hopfield,
+    "bidirectional memory": bidirectional_memory,
+    "sequence memory": sequence_memory,
+    "delayed sequence": delayed_sequence,
 }
 
 # The models that every solver is tried on in the fast suite; the others meet their own solver there, and all in the slow one.

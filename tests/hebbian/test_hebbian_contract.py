@@ -9,44 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.nn.grad import conv2d_weight
 
-from hebbian import Dense, Hebb, LocalRule, Oja, Synapse, per_unit
+from hebbian import Conv2d, Dense, Hebb, LocalRule, Oja, per_unit
 from hebbian.testing import Case, check_rule, dense_case
 
 RULES = [Hebb(0.1), Hebb(-0.3), Oja(0.1)]  # a new rule joins here
 
 
-@dataclass(frozen=True)
-class Convolution(Synapse):
-    """A plain two-dimensional convolution, to show that rules do not know their geometry."""
-
-    in_channels: int
-    out_channels: int
-    kernel: int
-    padding: int = 0
-
-    @property
-    def weight_shape(self) -> tuple[int, ...]:
-        return (self.out_channels, self.in_channels, self.kernel, self.kernel)
-
-    def forward(self, weight: Tensor, pre: Tensor) -> Tensor:
-        return functional.conv2d(pre, weight, padding=self.padding)
-
-    def outer(self, post: Tensor, pre: Tensor) -> Tensor:
-        self.check(pre, post)
-        return conv2d_weight(pre, list(self.weight_shape), post, padding=self.padding)
-
-    def check_shapes(self, pre: Tensor, post: Tensor) -> None:
-        if len(pre) != len(post):
-            raise ValueError("as many samples are wanted at both ends")
-        if pre.shape[1] != self.in_channels or post.shape[1] != self.out_channels:
-            raise ValueError("the shape does not fit")
-
-
 def convolution_case(padding: int) -> Case:
     generator = torch.Generator().manual_seed(1)
-    synapse = Convolution(2, 3, 3, padding)
+    synapse = Conv2d(2, 3, 3, padding=padding)
     weight = torch.randn(synapse.weight_shape, generator=generator, dtype=torch.float64) / 4
     pre = torch.randn(6, 2, 7, 5, generator=generator, dtype=torch.float64)
     return Case(synapse, weight, pre, synapse.forward(weight, pre))

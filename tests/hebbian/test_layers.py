@@ -12,6 +12,7 @@ import ebm
 from ebm.rows import Shared
 from hebbian import (
     Chain,
+    Conv2d,
     Dense,
     Falling,
     Hebb,
@@ -29,7 +30,6 @@ from hebbian import (
 )
 from hebbian.layers import Identity, KWinners, Recurrent, Relu, Softmax, Triangle, learn
 from hebbian.testing import Case, check_rule
-from tests.hebbian.test_hebbian_contract import Convolution
 
 
 def numbers(seed: int, *shape: int) -> Tensor:
@@ -174,7 +174,7 @@ def test_a_layer_may_learn_within_a_graph() -> None:
 
 def test_any_geometry_makes_a_layer() -> None:
     layer = HebbianLayer(
-        Convolution(2, 3, 3, padding=1), Chain(Oja(0.2), Normalise()), Triangle(), generator=torch.Generator()
+        Conv2d(2, 3, 3, padding=1), Chain(Oja(0.2), Normalise()), Triangle(), generator=torch.Generator()
     ).double()
     net = nn.Sequential(layer, nn.MaxPool2d(2), nn.Flatten(), nn.Linear(3 * 4, 2).double())
     assert net(numbers(6, 5, 2, 4, 4)).shape == (5, 2)

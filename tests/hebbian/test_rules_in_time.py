@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hebbian import (
+    Conv2d,
     Dense,
     Hebb,
     LocalRule,
@@ -20,7 +21,6 @@ from hebbian import (
     forget,
     step,
 )
-from tests.hebbian.test_hebbian_contract import Convolution
 from tests.hebbian.test_hebbian_rules import Largest
 
 
@@ -203,7 +203,7 @@ def test_without_rewards_of_their_own_over_time_no_change_a_sample_is_built(rule
 
 @pytest.mark.parametrize("batch", [0, 3])
 def test_a_change_a_sample_is_the_change_of_the_sample_alone(batch: int) -> None:
-    for synapse, pre_shape in ((Dense(4, 3), (4,)), (Convolution(2, 3, 3, 1), (2, 5, 6))):
+    for synapse, pre_shape in ((Dense(4, 3), (4,)), (Conv2d(2, 3, 3, padding=1), (2, 5, 6))):
         (pre,) = draw(9, (batch, *pre_shape))
         (weight,) = draw(10, tuple(synapse.weight_shape))
         post = synapse.forward(weight, pre)
@@ -287,7 +287,7 @@ def test_a_centred_rule_takes_out_the_running_mean_of_each_unit() -> None:
 
 
 def test_a_baseline_in_a_convolution_is_the_mean_over_samples_not_places() -> None:
-    synapse = Convolution(2, 3, 3, 0)
+    synapse = Conv2d(2, 3, 3, padding=0)
     pre, weight = draw(6, (4, 2, 5, 6), tuple(synapse.weight_shape))
     reward = torch.tensor([1.0, 2.0, 3.0, 6.0], dtype=torch.float64)
     rule = RewardModulated(0.1, tracking=1.0)

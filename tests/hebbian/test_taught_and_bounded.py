@@ -12,6 +12,7 @@ from torch.nn import functional
 from hebbian import (
     Chain,
     Contrastive,
+    Conv2d,
     Delta,
     Dense,
     Falling,
@@ -28,7 +29,7 @@ from hebbian import (
     WeightDecay,
     step,
 )
-from tests.hebbian.test_hebbian_contract import Convolution, convolution_case
+from tests.hebbian.test_hebbian_contract import convolution_case
 
 
 def draw(seed: int, *shapes: tuple[int, ...]) -> list[Tensor]:
@@ -86,7 +87,7 @@ def test_each_sample_is_divided_by_its_own_length() -> None:
 
 
 def test_a_convolution_divides_each_place_by_what_is_seen_there() -> None:
-    synapse = Convolution(2, 3, 3, padding=1)
+    synapse = Conv2d(2, 3, 3, padding=1)
     pre, weight = draw(4, (4, 2, 5, 6), tuple(synapse.weight_shape))
     post = synapse.forward(weight, pre)
     (target,) = draw(5, tuple(post.shape))
@@ -148,7 +149,7 @@ def test_rows_are_scaled_to_their_norm(p: float, scale: float) -> None:
     (weight,) = draw(9, (3, 4, 2))
     weight = weight * scale
     weight[1] = 0
-    synapse = Convolution(4, 3, 2)
+    synapse = Conv2d(4, 3, 2)
     rule = Normalise(2.5, p)
     statistics = rule.statistics(synapse, torch.ones(1, 4, 3, 3).double(), torch.ones(1, 3, 2, 2).double(), None)
     square = torch.stack([weight, 2 * weight], 3)
@@ -181,7 +182,7 @@ def test_dale_weights_of_the_wrong_sign_become_zero_and_no_others_move() -> None
     assert torch.equal(new[:, 2], weight[:, 2])
     assert torch.equal(stepped(SignConstraint(-1), weight, x, y), weight.clamp_max(0))
     kernel = weight[:, :, None, None].expand(4, 3, 2, 2).contiguous()
-    synapse = Convolution(3, 4, 2)
+    synapse = Conv2d(3, 4, 2)
     found, _ = step(
         SignConstraint((1, -1, 0)),
         synapse,
@@ -304,7 +305,7 @@ def test_closed_samples_keep_their_traces() -> None:
     assert state.samples["pre"][:, 0].tolist() == [1.0, 1.0]
 
 
-@pytest.mark.parametrize("gate", [lambda x, y: y > 0, lambda x, y: y[:, 0], lambda x, y: True], ids=str)
+@pytest.mark.parametrize("gate", [lambda x, y: y > 0, lambda x, y: y[:, 0], lambda x, y: True], ids=["units", "floats", "bool"])
 def test_a_gate_that_is_not_one_bool_a_sample_is_refused(gate) -> None:
     with pytest.raises(ValueError, match=r"The gate of `Gated` returned .*; one bool a sample is wanted, \(4,\)"):
         Gated(Hebb(0.1), gate).statistics(Dense(3, 2), torch.ones(4, 3), torch.ones(4, 2), None)

@@ -1,0 +1,23 @@
+"""Growth less what the units already explain together: what Oja's subspace rule, Sanger's and nonlinear ones share."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from hebbian.statistics import Statistics
+from hebbian.synapse import Synapse
+
+__all__ = ["explained", "pair_sums"]
+
+
+def pair_sums(synapse: Synapse, pre: Tensor, post: Tensor) -> dict[str, Tensor]:
+    """The correlation of both ends, and that of the units among themselves, (units, units): two products."""
+    uses = synapse.uses(post)
+    return {"outer": synapse.outer(post, pre), "among": uses.T @ uses}
+
+
+def explained(statistics: Statistics, weight: Tensor, rate: float, ordered: bool) -> Tensor:
+    r"""$\eta \, (\langle y x^\top \rangle - \langle y y^\top \rangle W)$; ``ordered`` keeps $j \le i$ alone."""
+    among = statistics.mean("among", rate)
+    change = statistics.mean("outer", rate).flatten(1)
+    return change.addmm_(among.tril_() if ordered else among, weight.flatten(1), alpha=-1).view_as(weight)

@@ -1,0 +1,86 @@
+"""Hard competition: the winners move towards the input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hebbian import checks
+from hebbian.rule import LocalRule, State
+from hebbian.rules.instar import instar_sums
+from hebbian.statistics import Statistics, decayed
+from hebbian.synapse import Synapse
+
+__all__ = ["WinnerTakeAll"]
+
+
+@dataclass(frozen=True)
+class WinnerTakeAll(LocalRule):
+    r"""At each use of the weight the $k$ winning units move towards what they see, the others stay.
+
+    $$\Delta w_i = \eta \, \langle g_i \, (x - w_i) \rangle, \qquad g_i = 1 \text{ for the } k \text{ largest of }
+      u_i - \tfrac12 |w_i|^2, \text{ else } 0$$
+
+    With $u = W x$ those are the $k$ nearest rows, since $|x - w_i|^2 = |x|^2 - 2 (u_i - \frac12 |w_i|^2)$, so with
+    $k = 1$ this is online k-means. Plain competition by $u$ alone (``nearest=False``) is drawn to long rows, unless all
+    are kept of one length, by `Normalise` at the end of a chain say.
+
+    The rule cannot see the weight when it looks at the ends, so it remembers the lengths its own changes leave. Where
+    something else changes the weight as well (a chain, an optimiser), choose ``nearest=False`` and keep the rows of one length.
+
+    Args:
+        rate: $\eta$, from 0 to 1; each unit's share of the batch is part of the mean, so 1 is stable.
+        k: how many win, at least 1; of fewer units, all.
+        nearest: whether the nearest row wins, or the largest drive.
+
+    Raises:
+        TypeError: the rate is no number.
+        ValueError: the rate is negative or not finite, or k is no whole number of at least 1.
+
+    Example:
+        >>> import torch
+        >>> from hebbian import Dense, WinnerTakeAll, step
+        >>> pre = torch.tensor([[0.0, 1.0], [0.0, 3.0], [4.0, 0.0], [6.0, 0.0]])
+        >>> synapse, rule, weight = Dense(2, 2), WinnerTakeAll(1.0), torch.tensor([[0.0, 1.0], [1.0, 0.0]])
+        >>> state = rule.init_state(synapse, weight)
+        >>> for _ in range(60):
+        ...     weight, state = step(rule, synapse, weight, pre, synapse.forward(weight, pre), state)
+        >>> (weight + 0.0).round(decimals=2)
+        tensor([[0., 2.],
+                [5., 0.]])
+
+    Source:
+        Rumelhart and Zipser (1985), Feature discovery by competitive learning, Cognitive Science 9; as k-means, MacQueen
+        (1967). Batch updates sum over the winners' samples and are divided by the batch.
+    """
+
+    rate: float
+    k: int = 1
+    nearest: bool = True
+
+    def __post_init__(self) -> None:
+        checks.number(self, "rate", self.rate, low=0)
+        checks.whole(self, "k", self.k, 1)
+
+    def init_state(self, synapse: Synapse, weight: Tensor) -> State:
+        """Half the squared length of each row, (units,), where the nearest is to win."""
+        return _half_square(weight) if self.nearest else None
+
+    def sums(
+        self, synapse: Synapse, pre: Tensor, post: Tensor, state: State, signal: Tensor | None
+    ) -> dict[str, Tensor]:
+        """The correlation of the winners with the input, and how often each unit won, (units,)."""
+        worth = post - state.to(post.dtype).view(1, -1, *[1] * (post.ndim - 2)) if self.nearest else post
+        winners = worth.topk(min(self.k, post.shape[1]), dim=1).indices
+        return instar_sums(synapse, pre, torch.zeros_like(post).scatter_(1, winners, 1.0))
+
+    def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Tensor, State]:
+        """Towards the mean of what was won, and the next lengths."""
+        change = decayed(statistics, weight, "gate", self.rate)
+        return change, _half_square(weight + change) if self.nearest else None
+
+
+def _half_square(weight: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(weight.flatten(1), dim=1).square() / 2
