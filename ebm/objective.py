@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ebm.engine.stop import Stop
     from ebm.solvers.base import Solver
 
-__all__ = ["Energy", "Flip", "Objective", "Point", "Product", "Update", "variable"]
+__all__ = ["Energy", "Flip", "Gap", "Lasso", "Objective", "Point", "Product", "Update", "variable"]
 
 Product = Callable[..., Any]
 """A linear map of row trees shaped like the latent, each sample by itself."""
@@ -53,15 +53,43 @@ class Flip(NamedTuple):
     rise: Tensor
 
 
+class Gap(NamedTuple):
+    """How much lower the energy could be at most.
+
+    Attributes:
+        width: (B,), at least the energy less its minimum; zero at the minimum.
+        energy: (B,), the energy itself.
+    """
+
+    width: Tensor
+    energy: Tensor
+
+
+class Lasso(NamedTuple):
+    r"""An energy :math:`\tfrac12 z^T G z - b^T z + \sum_i w_i |z_i|` over latents (B, K), as far as all samples share it.
+
+    Attributes:
+        gram: G, (K, K).
+        weight: w, (K,).
+        signed: whether a latent may be negative; if not, it is kept at zero or above.
+    """
+
+    gram: Tensor
+    weight: Tensor
+    signed: bool
+
+
 class Objective(nn.Module):
     """What a latent wants. Derive from `Energy` or `Update`, never from this class.
 
     Attributes:
         provides: names of what the objective can do; a solver names what it needs and the door refuses a pair that
             does not fit. ``"energy"``: points carry one. ``"gradient"``: the force is minus its gradient.
-            ``"conditional"``: discrete latents, `conditional(z, c, block)`. ``"sweep"``: also `sweep(z, c)`, all units
-            in turn at no more cost than their conditionals. ``"flip"``: latents of two values each, `flip(z, c, block)`, which returns a `Flip`. ``"residuals"``: the energy is half the squared length of
-            `residuals(z, c)`, (B, M).
+            ``"conditional"``: discrete latents, `conditional(z, c, block)`. ``"sweep"``: also `sweep(z, c)`, all units in turn.
+            ``"flip"``: latents of two values each, `flip(z, c, block)`, which returns a `Flip`. ``"residuals"``: the
+            energy is half the squared length of `residuals(z, c)`, (B, M). ``"gap"``: a bound on what the energy may still
+            lose, `gap(point, c)`, a `Gap`. ``"lasso"``: the energy is a quadratic with weighted absolute values: `lasso(c)`,
+            a `Lasso`, and `bend(direction, c)`, the product with its matrix in the direction's precision.
         default_steps: the step limit of a call that gives no limit at all; None (as here) makes such a call an error.
     """
 

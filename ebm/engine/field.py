@@ -12,7 +12,7 @@ from torch import Tensor
 from ebm import rows
 from ebm.engine.flops import FlopCounter
 from ebm.noise import Draw
-from ebm.objective import Flip, Objective, Point, Product, variable
+from ebm.objective import Flip, Lasso, Objective, Point, Product, variable
 
 __all__ = ["CountedField", "Meter", "evaluate", "learn_prices", "pullback", "transposed"]
 
@@ -92,6 +92,13 @@ class CountedField:
     def resolvent(self, z: Any, size: float) -> Any:
         self._count("resolvent")
         return self._objective.resolvent(z, size, self._c)
+
+    def lasso(self) -> Lasso:
+        return self._objective.lasso(self._c)
+
+    def bend(self, direction: Any) -> Any:
+        self._count("bend")
+        return self._objective.bend(direction, self._c)
 
 
 def swept(objective: Any, z: Any, c: Any) -> Any:
@@ -195,6 +202,7 @@ def learn_prices(meter: Meter, objective: Any, kinds: Iterable[str], z: Any, c: 
         "gauss_newton": lambda: gauss_newton(objective, z, c),
         "prox": lambda: lambda latent: objective.prox(latent, one, c),
         "resolvent": lambda: lambda latent: objective.resolvent(latent, 1.0, c),
+        "bend": lambda: lambda latent: objective.bend(latent, c),
     }
     with torch.no_grad():
         for kind in kinds:

@@ -19,7 +19,7 @@ from ebm import rows
 from ebm.engine.field import CountedField, Meter
 from ebm.engine.stop import Look, Stop
 from ebm.noise import Draw
-from ebm.objective import Objective, Point
+from ebm.objective import Gap, Objective, Point
 from ebm.solution import Carry, Status
 from ebm.solvers.base import Solver, Step
 
@@ -90,6 +90,7 @@ class Problem:
             accepted,
             lambda: self.solver.residual(self.objective, point, c).detach(),
             lambda: self.meter.run("readout", self.objective.readout, point.z, c),
+            lambda: Gap(*(part.detach() for part in self.objective.gap(point, c))),  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
         )
 
     def most(self, z: Any, differentiated: bool) -> int:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ebm import rows
-from ebm.objective import Point
+from ebm.objective import Gap, Point
 
 __all__ = ["AtRest", "Confident", "Look", "Plateau", "Reduced", "Stop"]
 
@@ -26,6 +26,7 @@ class Look:
         accepted: bool (B,), whether the last step moved; None: all did.
         residual: (B,), how far from rest.
         answer: the model's read-out of the running latent.
+        gap: a bound on what the energy may still lose, for objectives that list ``"gap"``.
     """
 
     def __init__(
@@ -35,12 +36,14 @@ class Look:
         accepted: Tensor | None,
         residual: Callable[[], Tensor],
         readout: Callable[[], Any],
+        gap: Callable[[], Gap] | None = None,
     ) -> None:
         self.point = point
         self.previous = previous
         self.accepted = accepted
         self._residual = residual
         self._readout = readout
+        self._gap = gap
 
     @cached_property
     def residual(self) -> Tensor:
@@ -49,6 +52,11 @@ class Look:
     @cached_property
     def answer(self) -> Any:
         return self._readout()
+
+    @cached_property
+    def gap(self) -> Gap:
+        assert self._gap is not None  # `needs` says so at the door
+        return self._gap()
 
 
 class Stop(ABC):

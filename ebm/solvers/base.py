@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 from torch import Tensor
 
 from ebm.noise import Draw
-from ebm.objective import Flip, Objective, Point, Product
+from ebm.objective import Flip, Lasso, Objective, Point, Product
 
 __all__ = ["Field", "Info", "Solver", "Step", "View"]
 
@@ -66,6 +66,14 @@ class Field(Protocol):
         """The resolvent of the linear part of a monotone update [resolvent]."""
         ...
 
+    def lasso(self) -> Lasso:
+        """What all samples share of a quadratic energy with weighted absolute values [lasso]; known before, so not counted."""
+        ...
+
+    def bend(self, direction: Any) -> Any:
+        """The product of a direction with the matrix of `lasso`, in the direction's own precision [lasso]."""
+        ...
+
 
 class View:
     """A field seen through something: hands every question on; a subclass changes some.
@@ -109,6 +117,12 @@ class View:
 
     def resolvent(self, z: Any, size: float) -> Any:
         return self.field.resolvent(z, size)
+
+    def lasso(self) -> Lasso:
+        return self.field.lasso()
+
+    def bend(self, direction: Any) -> Any:
+        return self.field.bend(direction)
 
 
 class Info(NamedTuple):

@@ -81,7 +81,7 @@ def _most_evals(case: Case, found: Solution) -> int:
 
 def _always_asks_the_most(case: Case, found: Solution) -> bool:
     """Whether no step costs less than planned; inner solvers stop early, and further evaluations may not be needed."""
-    return _most_evals(case, found) == 1 and not _most(case, found).keys() & {"curvature", "gauss_newton"}
+    return _most_evals(case, found) == 1 and not _most(case, found).keys() & {"bend", "curvature", "gauss_newton"}
 
 
 def seconds_are_soft(case: Case) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from ebm import rows
 from ebm.engine.stop import Stop
 from ebm.noise import Draw
-from ebm.objective import Flip, Objective, Point, Update
+from ebm.objective import Flip, Gap, Lasso, Objective, Point, Update
 from ebm.solution import Solution, Status
 from ebm.solvers import AdaptiveDescent, Picard
 from ebm.solvers.base import Solver
@@ -89,6 +89,18 @@ class _Failing(Objective):
     def resolvent(self, z: Any, size: float, c: Any) -> Any:
         inner: Any = self.inner
         return inner.resolvent(z, size, c["x"])
+
+    def lasso(self, c: Any) -> Lasso:
+        inner: Any = self.inner
+        return inner.lasso(c["x"])
+
+    def bend(self, direction: Any, c: Any) -> Any:
+        inner: Any = self.inner
+        return inner.bend(direction, c["x"])
+
+    def gap(self, point: Point, c: Any) -> Gap:
+        inner: Any = self.inner
+        return inner.gap(point, c["x"])
 
     def readout(self, z: Any, c: Any) -> Any:
         return self.inner.readout(z, c["x"])

@@ -1,0 +1,116 @@
+"""Coordinate descent for a lasso: one atom after the other, on few of them, with those left out that are proven silent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from ebm import rows
+from ebm.noise import Draw
+from ebm.objective import Lasso, Point
+from ebm.solvers.base import Field, Info, Solver, Step
+from ebm.solvers.trial import evaluate_trial
+from hebbian.sparse.faces import cut, pull, sizes
+from hebbian.sparse.screening import silent
+
+__all__ = ["CoordinateDescent"]
+
+
+@dataclass(frozen=True)
+class CoordinateDescent(Solver):
+    r"""Every atom in turn goes to its own minimum, the others held, in sweeps over the atoms that matter.
+
+    .. math:: a_i \leftarrow T_{w_i / G_{ii}}\!\left( a_i + F_i / G_{ii} \right), \qquad F \leftarrow F - G_i \, \Delta a_i
+
+    A step chooses the atoms that are active or pulled beyond their weight, sweeps over those of each sample, and evaluates. With
+    ``screen`` every evaluation's duality gap also rules out atoms for good that cannot be active at the minimum
+    (`silent`); with ``active=False`` the sweeps are over all the others.
+
+    The energy never rises. Sweeps run atom by atom, over all samples at once: on wide batches of sparse codes `ActiveSet` is several
+    times as fast; this one needs no linear systems, and shines where the Gram matrix is all but singular.
+
+    Args:
+        sweeps: over the chosen atoms in a step, at least 1.
+        active: whether to leave out atoms at zero that are not pulled beyond their weight, too, until the next step.
+        screen: whether to rule out atoms by the gap.
+
+    Raises:
+        ValueError: fewer than one sweep.
+
+    Example:
+        >>> import torch, ebm
+        >>> from hebbian.sparse import CoordinateDescent, SparseCoding
+        >>> model = SparseCoding(torch.eye(3), ebm.L1(0.5))
+        >>> ebm.infer(model, torch.tensor([[2.0, 0.1, -1.0]]), steps=3, solver=CoordinateDescent()).answer
+        tensor([[ 1.5000,  0.0000, -0.5000]])
+
+    Source: Friedman, Hastie and Tibshirani (2010), cyclic coordinate descent with active sets; screening as in `silent`.
+    """
+
+    sweeps: int = 5
+    active: bool = True
+    screen: bool = True
+    needs: ClassVar[frozenset[str]] = frozenset({"energy", "lasso"})
+    keep: ClassVar[str] = "last"
+    compiles: ClassVar[bool] = False  # sweeps are as long as the data want
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.sweeps, int) or isinstance(self.sweeps, bool) or self.sweeps < 1:
+            raise ValueError(
+                f"`CoordinateDescent(sweeps=...)` is a whole number of at least 1; got {self.sweeps}. Try 5."
+            )
+
+    def init(self, point: Point) -> Any:
+        """Which atoms may still be active, bool (B, K)."""
+        return torch.ones_like(point.z, dtype=torch.bool)
+
+    def most(self, z: Any, differentiated: bool = False) -> dict[str, int]:
+        """One evaluation, and one more where a proposal that is not finite must not reach a graph."""
+        return {"point": 2 if differentiated else 1}
+
+    def step(self, field: Field, point: Point, memory: Any, draw: Draw) -> Step:
+        """Screen, choose, sweep, evaluate."""
+        lasso, z, force = field.lasso(), point.z, point.force
+        with torch.no_grad():
+            alive = memory & ~silent(lasso, point) if self.screen else memory
+        loud = (z != 0) | (pull(lasso, force, z != 0) > 0) if self.active else torch.ones_like(alive)
+        # an atom that was ruled out while it had a number is swept once more, and loses it
+        chosen = loud & (alive | (z != 0))
+        new = z
+        for some in sizes(chosen):
+            if some is None:
+                new = _swept(lasso, z, force, chosen, alive, self.sweeps)
+            else:
+                swept = _swept(lasso, z[some], force[some], chosen[some], alive[some], self.sweeps)
+                new = new.index_copy(0, some, swept)
+        trial = evaluate_trial(field, new, point)
+        kept = Point(*rows.where(trial.finite, tuple(trial.point), tuple(point)))
+        return Step(kept, alive, Info(accepted=trial.finite))
+
+
+def _swept(lasso: Lasso, z: Tensor, force: Tensor, chosen: Tensor, alive: Tensor, sweeps: int) -> Tensor:
+    """The latents after some sweeps over the chosen atoms; of these, the ones no longer alive become zero."""
+    face = cut(lasso, chosen)
+    start = torch.where(face.on, z.gather(1, face.index), 0.0)
+    force, lives = force.gather(1, face.index), alive.gather(1, face.index) & face.on
+    height = face.gram.diagonal(dim1=1, dim2=2)
+    height = torch.where(height > 0, height, 1.0)
+    numbers = list(start.unbind(1))
+    for _ in range(sweeps):
+        for atom in range(len(numbers)):
+            aim = numbers[atom] * height[:, atom] + force[:, atom]
+            weight = face.weight[:, atom]
+            target = (aim - weight).clamp_min(0.0)
+            if lasso.signed:
+                target = target - (-aim - weight).clamp_min(0.0)
+            target = torch.where(lives[:, atom], target / height[:, atom], 0.0)
+            force = torch.addcmul(force, face.gram[:, atom], (target - numbers[atom])[:, None], value=-1)
+            numbers[atom] = target
+    change = torch.where(face.on, torch.stack(numbers, 1) - start, 0.0)
+    moved = z.scatter_add(1, face.index, change)
+    # rounding may leave a trace where a number was taken away from itself
+    silenced = chosen & ~alive
+    return torch.where(silenced, 0.0, moved)

@@ -1,0 +1,154 @@
+"""A few atoms of each sample, cut out of a lasso: what exact solvers work on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ebm.objective import Lasso
+
+__all__ = ["Face", "cut", "inner_step", "newton", "picked", "pull", "sizes", "times"]
+
+_STIFF = 1e30
+_WIDTHS = (32, 128, 512)
+
+
+class Face(NamedTuple):
+    """The chosen atoms of each sample side by side, padded to the most that any has.
+
+    Attributes:
+        index: (B, k), which atoms; the first atom where padded.
+        on: bool (B, k), False where padded.
+        weight: (B, k).
+        gram: (B, k, k); anything finite where padded.
+    """
+
+    index: Tensor
+    on: Tensor
+    weight: Tensor
+    gram: Tensor
+
+
+def pull(lasso: Lasso, force: Tensor, active: Tensor) -> Tensor:
+    """By how much the force on atoms that are not active exceeds their weight, (B, K); zero or less for those that stay asleep."""
+    # a force that ties with the weight up to rounding wakes no atom
+    weight = (lasso.weight * (1 + 32 * torch.finfo(force.dtype).eps)).to(force.dtype)
+    excess = force.abs().sub_(weight) if lasso.signed else force - weight
+    return excess.masked_fill_(active, 0.0)
+
+
+def cut(lasso: Lasso, chosen: Tensor) -> Face:
+    """The face of the chosen atoms, bool (B, K)."""
+    sample, atom = chosen.nonzero(as_tuple=True)
+    counts = torch.bincount(sample, minlength=chosen.shape[0])
+    width = max(int(counts.max()) if len(counts) else 0, 1)
+    places = torch.arange(width, device=chosen.device)
+    on = places < counts[:, None]
+    index = torch.zeros(chosen.shape[0], width, dtype=torch.int64, device=chosen.device).masked_scatter_(on, atom)
+    gram = picked(lasso.gram, (index * lasso.gram.shape[0])[:, :, None] + index[:, None, :])
+    return Face(index, on, lasso.weight[index], gram)
+
+
+def picked(tensor: Tensor, flat: Tensor) -> Tensor:
+    """The numbers at flat places; faster than `torch.take`."""
+    return tensor.reshape(-1).index_select(0, flat.reshape(-1)).view(flat.shape)
+
+
+def times(gram: Tensor, vector: Tensor) -> Tensor:
+    """The product of each sample's small matrix with its vector, (B, k); a batch of products of matrices takes twice as long."""
+    return torch.linalg.vecdot(gram, vector[:, None, :])
+
+
+def sizes(chosen: Tensor) -> Iterator[Tensor | None]:
+    """Samples grouped by how many atoms they chose, so that one with many does not make all others wide; None: all together."""
+    counts = chosen.sum(1)
+    if not counts.numel() or int(counts.max()) <= _WIDTHS[0]:
+        yield None
+        return
+    least = -1
+    for most in (*_WIDTHS, chosen.shape[1]):
+        rows = ((counts > least) & (counts <= most)).nonzero().flatten()
+        if len(rows):
+            yield rows
+        least = max(least, most)
+
+
+def newton(lasso: Lasso, face: Face, z: Tensor, force: Tensor, free: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """From numbers ``z`` and ``force`` on a face, (B, k), to the minimum of those that are ``free``, or to a kink on the way.
+
+    Returns:
+        the new numbers, whether the energy fell, and whether the minimum was reached, (B,) each but the first.
+    """
+    sign = torch.where(z != 0, z, force).sign() if lasso.signed else torch.ones_like(force)
+    steep = torch.where(free, force - face.weight * sign, 0.0)
+    direction = torch.cholesky_solve(steep[:, :, None], _factor(face.gram, free))[:, :, 0]
+    # an atom that was woken for a move the other way stays asleep, and so does padding
+    against = (z == 0) & (direction * sign <= 0)
+    direction = direction.masked_fill(against | ~free, 0.0)
+    new, falls, straight = inner_step(face, z, force, direction, lasso.signed)
+    return new, falls, straight & ~(against & free).any(1)
+
+
+def _factor(gram: Tensor, free: Tensor) -> Tensor:
+    """The Cholesky factor of the systems, made so stiff where nothing is free that nothing moves there.
+
+    Atoms may be many for the signal, or alike; a system that is singular to rounding is raised along its diagonal until
+    its solution is not made of rounding. It still leads down, and kinks on the way thin the face out.
+    """
+    eps, height = torch.finfo(gram.dtype).eps, gram.diagonal(dim1=1, dim2=2)
+    factor, failed = _raised(gram, height, free, torch.full_like(height[:, :1], 16 * gram.shape[1] * eps))
+    pivots = factor.diagonal(dim1=1, dim2=2).square()
+    weak = (failed != 0) | ((pivots < 1e-2 * eps**0.5 * height) & free).any(1)
+    if bool(weak.any()):
+        raised = torch.where(weak[:, None], 0.1 * eps**0.25, 16 * gram.shape[1] * eps).to(gram.dtype)
+        factor, failed = _raised(gram, height, free, raised)
+        eye = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
+        factor = torch.where((failed == 0)[:, None, None], factor, eye)  # what is not finite
+    return factor
+
+
+def _raised(gram: Tensor, height: Tensor, free: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+    diagonal = torch.where(free, height * (1 + share), _STIFF * (1 + height))
+    return torch.linalg.cholesky_ex(torch.diagonal_scatter(gram, diagonal, dim1=1, dim2=2))
+
+
+def inner_step(face: Face, z: Tensor, force: Tensor, direction: Tensor, signed: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Where the energy is lowest along a direction within a face, (B, k), whether that lowers it, and whether no kink is met.
+
+    Along a line the energy is convex: a parabola with a kink wherever a number passes zero. The kinks are sorted, and the
+    first at which it no longer falls, or the bottom of the parabola before that, is the place. A number that stops at its kink
+    becomes zero exactly; one that may not be negative goes no further.
+    """
+    along = torch.where(z != 0, z.sign() * direction, direction.abs())
+    slope = (face.weight * along - force * direction).sum(1)
+    bend = torch.linalg.vecdot(direction, times(face.gram, direction))
+    crosses = z * direction < 0
+    straight = ~(crosses & (z.abs() <= direction.abs())).any(1) & (bend > 0)
+    size = -slope / torch.where(bend > 0, bend, torch.ones_like(bend))
+    kink = torch.full_like(z, torch.inf)
+    if not bool(straight.all()):
+        kink = torch.where(crosses, -z / torch.where(crosses, direction, 1.0), kink)
+        turn = 2 * face.weight * direction.abs() if signed else torch.full_like(z, torch.inf)
+        lowest = _lowest(kink, torch.where(crosses, turn, 0.0), slope, bend)
+        size = torch.where(straight, size, lowest)
+    falls = (slope < 0) & (size > 0) & (size < torch.inf)
+    size = torch.where(falls, size, 0.0)[:, None]
+    return torch.where(kink == size, 0.0, z + size * direction), falls, straight
+
+
+def _lowest(kink: Tensor, turn: Tensor, slope: Tensor, bend: Tensor) -> Tensor:
+    """Where a convex function with this slope at zero, this second derivative and these kinks is lowest, (B,)."""
+    end = torch.full_like(kink[:, :1], torch.inf)
+    kink, order = torch.cat([kink, end], 1).sort(1)
+    turn = torch.cat([turn, torch.zeros_like(end)], 1).gather(1, order)
+    after = slope[:, None] + turn.cumsum(1)
+    before = torch.cat([slope[:, None], after[:, :-1]], 1)
+    curved = torch.where(bend > 0, bend, torch.ones_like(bend))[:, None]
+    bottom = torch.where(bend[:, None] > 0, -before / curved, end)
+    # the first kink behind which the function rises
+    rises = (after + bend[:, None] * kink.clamp_max(torch.finfo(kink.dtype).max ** 0.5)) >= 0
+    at = rises.to(torch.uint8).argmax(1)[:, None]
+    return torch.minimum(bottom.gather(1, at), kink.gather(1, at))[:, 0]
