@@ -13,7 +13,7 @@ from ebm.noise import Draw
 from ebm.objective import Lasso, Point
 from ebm.solvers.base import Field, Info, Solver, Step
 from ebm.solvers.trial import evaluate_trial
-from hebbian.sparse.faces import cut, newton, times
+from hebbian.sparse.faces import cut, times, toward
 from hebbian.sparse.search import Search
 
 __all__ = ["ActiveSet"]
@@ -104,13 +104,14 @@ class ActiveSet(Solver):
 
 
 def _again(lasso: Lasso, point: Point, z: Tensor) -> Tensor:
-    """The last system solved once more, differentiably: what the rounds before it led through does not matter at its minimum."""
+    """The codes as they are, with the gradient of the last system's solution: what the rounds before led through does not matter
+    at its minimum, and neither does the line search, whose step there is zero."""
     face = cut(lasso, (z != 0) | (point.z != 0))
     here = torch.where(face.on, z.gather(1, face.index), 0.0)
     change = torch.where(face.on, here - point.z.gather(1, face.index), 0.0)
     force = point.force.gather(1, face.index) - times(face.gram, change)
-    new, _, _ = newton(lasso, face, here, force, face.on & (here != 0))
-    return z.scatter_add(1, face.index, torch.where(face.on, new - here, 0.0))
+    way = toward(lasso, face, here, force, face.on & (here != 0))
+    return z.scatter_add(1, face.index, way - way.detach())
 
 
 def _best_alone(lasso: Lasso, z: Tensor, force: Tensor) -> Tensor:

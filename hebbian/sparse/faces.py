@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ebm.objective import Lasso
 
-__all__ = ["Face", "cut", "inner_step", "newton", "picked", "pull", "sizes", "times"]
+__all__ = ["Face", "cut", "inner_step", "newton", "picked", "pull", "sizes", "times", "toward"]
 
 _STIFF = 1e30
 _WIDTHS = (32, 128, 512)
@@ -82,14 +82,28 @@ def newton(lasso: Lasso, face: Face, z: Tensor, force: Tensor, free: Tensor) -> 
     Returns:
         the new numbers, whether the energy fell, and whether the minimum was reached, (B,) each but the first.
     """
-    sign = torch.where(z != 0, z, force).sign() if lasso.signed else torch.ones_like(force)
-    steep = torch.where(free, force - face.weight * sign, 0.0)
-    direction = torch.cholesky_solve(steep[:, :, None], _factor(face.gram, free))[:, :, 0]
+    sign = _signs(lasso, z, force)
+    direction = toward(lasso, face, z, force, free)
     # an atom that was woken for a move the other way stays asleep, and so does padding
     against = (z == 0) & (direction * sign <= 0)
     direction = direction.masked_fill(against | ~free, 0.0)
     new, falls, straight = inner_step(face, z, force, direction, lasso.signed)
     return new, falls, straight & ~(against & free).any(1)
+
+
+def toward(lasso: Lasso, face: Face, z: Tensor, force: Tensor, free: Tensor) -> Tensor:
+    """The way to the minimum of the free numbers, with the signs they have or are pulled to, (B, k).
+
+    Systems are solved in double precision whatever the latent's: nearly as many atoms as the signal has numbers make them too ill
+    conditioned for single precision, in which the way down would end before the minimum.
+    """
+    steep = torch.where(free, force - face.weight * _signs(lasso, z, force), 0.0)
+    factor = _factor(face.gram.to(torch.float64), free)
+    return torch.cholesky_solve(steep[:, :, None].to(factor.dtype), factor)[:, :, 0].to(z.dtype)
+
+
+def _signs(lasso: Lasso, z: Tensor, force: Tensor) -> Tensor:
+    return torch.where(z != 0, z, force).sign() if lasso.signed else torch.ones_like(force)
 
 
 def _factor(gram: Tensor, free: Tensor) -> Tensor:

@@ -82,7 +82,8 @@ class DualityGap(Stop):
                 raise ValueError(f"`DualityGap({name}=...)` may not be negative; got {getattr(self, name)}. Try 1e-6.")
 
     def check(self, look: Look, memory: Any) -> tuple[Tensor, Any]:
-        return look.gap.width <= self.atol + self.rtol * look.gap.energy, None
+        width, energy = look.gap
+        return (width <= self.atol + self.rtol * energy) & energy.isfinite(), None
 
     def strictest(self, look: Look) -> Tensor:
         width, energy = look.gap

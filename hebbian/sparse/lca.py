@@ -21,7 +21,7 @@ class LCA(ebm.Update):
 
     A unit is driven by how well its atom fits, leaks, and is inhibited by active units whose atoms are like its own. The map
     is :math:`f(u) = a + \Phi^T(s - \Phi a)`; at rest :math:`u - a` is the force on the code and the threshold says that it
-    balances the penalty: the rest points are exactly the codes at which `SparseCoding` rests. ``Picard(h)`` is Euler's method
+    balances the penalty: the rest points are exactly the codes at which `SparseCoding` rests. ``Picard(1 - h)`` is Euler's method
     with step :math:`h = dt / \tau`, stable where h times the largest eigenvalue of the active atoms' products is below 2.
 
     The latent is u; the answer is the code. With a soft threshold this is the circuit of the lasso; with `L0` it is Rozell's hard
@@ -92,7 +92,7 @@ class LCA(ebm.Update):
 
     def default_solver(self) -> ebm.Solver:
         """Euler's method."""
-        return ebm.Picard(self.rate)
+        return ebm.Picard(1 - self.rate)
 
     def default_stop(self) -> ebm.Stop | None:
         """That of the energy."""
