@@ -13,7 +13,7 @@ from ebm.objective import Lasso
 __all__ = ["Face", "cut", "inner_step", "newton", "picked", "pull", "sizes", "times", "toward"]
 
 _STIFF = 1e30
-_WIDTHS = (32, 128, 512)
+_WIDTHS = (32, 64, 96, 128, 192, 256, 384, 512)
 
 
 class Face(NamedTuple):

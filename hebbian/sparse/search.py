@@ -8,6 +8,7 @@ from torch import Tensor
 from ebm.objective import Lasso, Point
 from ebm.solvers.base import Field
 from hebbian.sparse.faces import cut, newton, picked, pull, sizes, times
+from hebbian.sparse.sketch import sketched
 
 __all__ = ["Search"]
 
@@ -18,12 +19,19 @@ class Search:
     Codes and systems are in the precision of the latent. The forces between rounds are those at the start less what the
     change of the code takes away, which is computed in single precision: they only say which atoms wake.
 
+    Args:
+        lasso: what is settled.
+        point: where the step begins.
+        many: active atoms from which a sample is guessed first.
+        sketch: proximal steps of that guess; 0 for none.
+
     Attributes:
         z: (B, K), the codes now.
     """
 
-    def __init__(self, lasso: Lasso, point: Point) -> None:
-        self._lasso = lasso
+    def __init__(self, lasso: Lasso, point: Point, many: int, sketch: int) -> None:
+        self._lasso, self._many, self._sketch = lasso, many, sketch
+        self._guessed = torch.zeros(len(point.z), dtype=torch.bool, device=point.z.device)
         self._start, self._force = point.z, point.force
         self._low = point.force.to(torch.float32)
         batch, atoms = point.z.shape
@@ -45,6 +53,7 @@ class Search:
         pulled = pull(lasso, self._force, active).masked_fill_(careful[:, None], 0.0)
         first = falls = None
         for turn, share in enumerate(shares):
+            active, pulled = self._guess(field, samples, active, pulled)
             falls, straight = self._round(samples, active, pulled, share)
             first = falls if first is None else first
             if turn + 1 == len(shares):
@@ -60,6 +69,22 @@ class Search:
                 samples, active, pulled = samples[going], active[going], pulled[going]
         assert first is not None
         return first
+
+    def _guess(self, field: Field, samples: Tensor, active: Tensor, pulled: Tensor) -> tuple[Tensor, Tensor]:
+        """Once a step, samples with many atoms go on from a guess: their systems are large, and each round would solve one."""
+        many = (~self._guessed[samples] & (active.sum(1) > self._many)).nonzero().flatten()
+        if not self._sketch or not len(many):
+            return active, pulled
+        chosen = samples[many]
+        self._guessed[chosen] = True
+        part, start = field.of(chosen), self._start[chosen].to(torch.float32)
+        code = sketched(self._lasso, start, self._low[chosen], part, self._sketch)
+        flat = (chosen * self._atoms)[:, None] + torch.arange(self._atoms, device=samples.device)
+        self._z[flat], self._change[flat], self._active[flat] = code.to(self._z.dtype), code - start, code != 0
+        active, pulled = active.clone(), pulled.clone()
+        active[many] = code != 0
+        pulled[many] = pull(self._lasso, self._low[chosen] - part.bend(code - start), code != 0).to(pulled.dtype)
+        return active, pulled
 
     def _rows(self, flat: Tensor, samples: Tensor) -> Tensor:
         """The rows of some samples of what is kept flat, (B, K)."""

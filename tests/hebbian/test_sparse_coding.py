@@ -301,6 +301,17 @@ def test_many_active_atoms_are_cut_in_groups_of_their_size():
     assert (found.z != 0).sum(1)[3:].min() > 64 and (found.z != 0).sum(1)[:3].max() < 16
 
 
+def test_samples_with_many_atoms_are_guessed_first_and_solved_in_fewer_rounds():
+    dictionary, x = atoms(300, 200, seed=3), numbers(6, 200, seed=4)
+    model = SparseCoding(dictionary, ebm.L1(0.05))
+    plain, guessed = (
+        ebm.infer(model, x, steps=200, solver=ActiveSet(rounds=1, sketch=sketch), stop=TIGHT) for sketch in (0, 80)
+    )
+    assert plain.converged.all() and guessed.converged.all()
+    assert torch.allclose(plain.energy, guessed.energy, rtol=1e-11)
+    assert guessed.steps.sum() < plain.steps.sum() and ((guessed.z != 0).sum(1) > 64).any()
+
+
 def test_a_step_of_the_exact_solver_is_charged_what_it_asks():
     model = SparseCoding(atoms(50, 20), ebm.L1(0.3))
     start, found = (ebm.infer(model, X, steps=k, solver=ActiveSet(), stop=NEVER) for k in (0, 1))
