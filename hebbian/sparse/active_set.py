@@ -83,8 +83,9 @@ class ActiveSet(Solver):
             raise ValueError(f"`ActiveSet(rounds=...)` is a whole number of at least 1; got {self.rounds}. Try 8.")
 
     def init(self, point: Point) -> Any:
-        """Which samples are to wake no further atom, bool (B,)."""
-        return torch.zeros(point.z.shape[0], dtype=torch.bool, device=point.z.device)
+        """Which samples are to wake no further atom, and which have been guessed, bool (B,) each."""
+        none = torch.zeros(point.z.shape[0], dtype=torch.bool, device=point.z.device)
+        return {"careful": none, "guessed": none}
 
     def most(self, z: Any, differentiated: bool = False) -> dict[str, int]:
         """One evaluation and a product with the Gram matrix between rounds, and an evaluation more where a proposal that is not
@@ -95,18 +96,19 @@ class ActiveSet(Solver):
         """Some rounds of waking and solving, and an evaluation."""
         lasso = field.lasso()
         with torch.no_grad():
-            search = Search(lasso, point, _MANY, self.sketch)
-            lower = search.run(field, [self.share * _FADE**turn for turn in range(self.rounds)], memory)
+            search = Search(lasso, point, memory["guessed"], _MANY, self.sketch)
+            lower = search.run(field, [self.share * _FADE**turn for turn in range(self.rounds)], memory["careful"])
             new = search.z
             if not bool(lower.all()):
                 new = torch.where(lower[:, None], new, _best_alone(lasso, point.z, point.force))
         if torch.is_grad_enabled():
             new = _again(lasso, point, new)
         trial = evaluate_trial(field, new, point)
+        memory = {"careful": ~lower, "guessed": search.guessed}
         if bool(trial.finite.all()):
-            return Step(trial.point, ~lower)
+            return Step(trial.point, memory)
         kept = Point(*rows.where(trial.finite, tuple(trial.point), tuple(point)))
-        return Step(kept, ~lower, Info(accepted=trial.finite))
+        return Step(kept, memory, Info(accepted=trial.finite))
 
 
 def _again(lasso: Lasso, point: Point, z: Tensor) -> Tensor:

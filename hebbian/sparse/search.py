@@ -22,16 +22,18 @@ class Search:
     Args:
         lasso: what is settled.
         point: where the step begins.
+        guessed: which samples have been guessed before, bool (B,).
         many: active atoms from which a sample is guessed first.
         sketch: proximal steps of that guess; 0 for none.
 
     Attributes:
         z: (B, K), the codes now.
+        guessed: which samples have been guessed by now.
     """
 
-    def __init__(self, lasso: Lasso, point: Point, many: int, sketch: int) -> None:
+    def __init__(self, lasso: Lasso, point: Point, guessed: Tensor, many: int, sketch: int) -> None:
         self._lasso, self._many, self._sketch = lasso, many, sketch
-        self._guessed = torch.zeros(len(point.z), dtype=torch.bool, device=point.z.device)
+        self.guessed = guessed.clone()
         self._start, self._force = point.z, point.force
         self._low = point.force.to(torch.float32)
         batch, atoms = point.z.shape
@@ -71,12 +73,12 @@ class Search:
         return first
 
     def _guess(self, field: Field, samples: Tensor, active: Tensor, pulled: Tensor) -> tuple[Tensor, Tensor]:
-        """Once a step, samples with many atoms go on from a guess: their systems are large, and each round would solve one."""
-        many = (~self._guessed[samples] & (active.sum(1) > self._many)).nonzero().flatten()
+        """Once a call, samples with many atoms go on from a guess: their systems are large, and each round would solve one."""
+        many = (~self.guessed[samples] & (active.sum(1) > self._many)).nonzero().flatten()
         if not self._sketch or not len(many):
             return active, pulled
         chosen = samples[many]
-        self._guessed[chosen] = True
+        self.guessed[chosen] = True
         part, start = field.of(chosen), self._start[chosen].to(torch.float32)
         code = sketched(self._lasso, start, self._low[chosen], part, self._sketch)
         flat = (chosen * self._atoms)[:, None] + torch.arange(self._atoms, device=samples.device)

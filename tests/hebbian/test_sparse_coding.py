@@ -305,7 +305,8 @@ def test_samples_with_many_atoms_are_guessed_first_and_solved_in_fewer_rounds():
     dictionary, x = atoms(300, 200, seed=3), numbers(6, 200, seed=4)
     model = SparseCoding(dictionary, ebm.L1(0.05))
     plain, guessed = (
-        ebm.infer(model, x, steps=200, solver=ActiveSet(rounds=1, sketch=sketch), stop=TIGHT) for sketch in (0, 80)
+        ebm.infer(model, x, steps=400, solver=ActiveSet(rounds=1, sketch=sketch), stop=DualityGap(1e-12))
+        for sketch in (0, 80)
     )
     assert plain.converged.all() and guessed.converged.all()
     assert torch.allclose(plain.energy, guessed.energy, rtol=1e-11)
