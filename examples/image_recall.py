@@ -2,7 +2,7 @@
 Recall of a picture from its upper half
 =======================================
 
-Digits are stored as patterns of +-1, and each is asked for with its lower half covered; the half that is seen is held in place while the rest settles. Digits are alike, so
+Digits are stored as patterns of +-1, and each is asked for with its lower half covered while the half that is seen is held in place. Digits are alike, so
 Hebb's rule mixes them long before its capacity for random patterns. The pseudo-inverse rule holds them apart; a dense memory (cubic and exponential) and a modern Hopfield
 network hold many more.
 
@@ -17,6 +17,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,12 +45,13 @@ MEMORIES: dict[str, Callable[[Tensor], ebm.Objective]] = {
 
 
 def recall(memory: ebm.Objective, patterns: Tensor, held: Tensor) -> Tensor:
-    """Answers (P, N) to patterns whose units that are not held begin as background."""
+    """Answers (P, N) to patterns of which half is seen; the other half begins as background, or as nothing where numbers are recalled."""
     like = next(memory.buffers()).dtype
+    if isinstance(memory, ebm.ModernHopfield):  # numbers, of which zero says nothing
+        return ebm.infer(memory, torch.where(held, patterns, 0.0).to(like), steps=20).answer.float()
     seen = torch.where(held, patterns, -1.0).to(like)
-    solver = ebm.Asynchronous("cyclic") if isinstance(memory, (ebm.Hopfield, ebm.DenseMemory)) else ebm.Picard()
-    found = ebm.infer(ebm.Clamped(memory), (seen, held.expand_as(seen), seen), steps=20, solver=solver, keep="last")
-    return found.z.float()
+    clamped, observed = ebm.Clamped(memory), (seen, held.expand_as(seen), seen)
+    return ebm.infer(clamped, observed, steps=20, solver=ebm.Asynchronous("cyclic"), keep="last").z.float()
 
 
 def right(answers: Tensor, patterns: Tensor, held: Tensor) -> float:
@@ -68,7 +70,8 @@ def picture(path: Path, table: dict[str, dict[int, list[float]]], shown: dict[st
     from matplotlib import pyplot
 
     figure = pyplot.figure(figsize=(14, 4.2), layout="constrained")
-    left, side = figure.subfigures(1, 2, width_ratios=[1, 1.5])
+    parts: Any = figure.subfigures(1, 2, width_ratios=[1, 1.5])
+    left, side = parts
     axis = left.subplots()
     for k, (name, runs) in enumerate(table.items()):
         counts = list(runs)

@@ -88,14 +88,14 @@ class DenseMemory(BinaryMemory):
         rise = even.sum(1) + own * torch.bmm(odd.unsqueeze(1), signs.unsqueeze(2)).flatten()
         return torch.where(rise < -slack.flatten(), -own, own)
 
-    def sweep(self, z: Tensor, c: Any) -> Tensor:
-        """Every unit in turn takes the state of lower energy; overlaps are carried along, as whole numbers they stay exact."""
+    def sweep(self, z: Tensor, c: Any, held: Tensor | None = None) -> Tensor:
+        """Every unit that is not ``held``, bool (B, N), takes the state of lower energy in turn; overlaps are carried along, as whole numbers they stay exact."""
         overlap, units = z @ self.patterns.T, list(z.unbind(1))
         for k, own in enumerate(units):
             signs = self.patterns[:, k]
             even, odd, slack = self._rise(overlap)
             flips = even.sum(1) + own * (odd @ signs) < -slack.flatten()
-            units[k] = torch.where(flips, -own, own)
+            units[k] = torch.where(flips if held is None else flips & ~held[:, k], -own, own)
             overlap = torch.addr(overlap, units[k] - own, signs)
         return torch.stack(units, dim=1)
 

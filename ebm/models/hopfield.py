@@ -105,8 +105,8 @@ class Hopfield(BinaryMemory):
         field, own = self._at(z, block)
         return _signs(field, own, c["slack"].value.index_select(0, block))
 
-    def sweep(self, z: Tensor, c: Any) -> Tensor:
-        """Every unit in turn takes the sign of its field.
+    def sweep(self, z: Tensor, c: Any, held: Tensor | None = None) -> Tensor:
+        """Every unit in turn takes the sign of its field, but for those that are ``held``, bool (B, N).
 
         Exactly one unit after the other, yet nearly all of the work is in matrix products: what a block of units feels from outside
         the block does not change while the block is worked through.
@@ -117,7 +117,8 @@ class Hopfield(BinaryMemory):
             field = torch.addmm(self.bias[here], torch.cat([*done, z[:, first:]], dim=1), self.weight[:, here])
             units = list(z[:, here].unbind(1))
             for j, (own, row) in enumerate(zip(units, self.weight[here, here].unbind(0), strict=True)):
-                units[j] = _signs(field[:, j], own, slack[first + j])
+                wanted = _signs(field[:, j], own, slack[first + j])
+                units[j] = wanted if held is None else torch.where(held[:, first + j], own, wanted)
                 field = torch.addr(field, units[j] - own, row)
             done = [torch.cat([*done, torch.stack(units, dim=1)], dim=1)]
         return done[0]

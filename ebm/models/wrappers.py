@@ -243,7 +243,7 @@ class Clamped(Objective):
                 f"`Clamped` wraps an energy or an update; got {type(model).__name__}. Pass a model of this library."
             )
         self.model = model
-        self.provides = model.provides & {"energy", "gradient", "conditional", "flip"}
+        self.provides = model.provides & {"energy", "gradient", "conditional", "sweep", "flip"}
         self.default_steps = model.default_steps
 
     def condition(self, x: Any) -> Any:
@@ -286,6 +286,10 @@ class Clamped(Objective):
         wanted = self.model.conditional(latent, c.c, block)  # pyright: ignore[reportCallIssue]
         mask, own = _units(latent, c.mask, block)
         return torch.where(mask, own, wanted)
+
+    def sweep(self, z: Any, c: Any) -> Any:
+        """Every free unit in turn, by the model's own sweep."""
+        return self.model.sweep(self._held(z, c), c.c, c.mask)  # pyright: ignore[reportCallIssue]
 
     def flip(self, z: Any, c: Any, block: Tensor) -> Flip:
         """What the units ``block`` could be instead; the values they have where they are held."""
