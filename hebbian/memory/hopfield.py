@@ -28,7 +28,7 @@ class HopfieldMemory(Hopfield):
     store                random patterns it holds, P / N     a pattern costs            forget
     ===================  ==================================  =========================  ========================
     `HebbStore`          0.138                               one outer product          exact
-    `Storkey`            more (about 0.2 at N = 500)         three products, in order   writes the rest anew
+    `Storkey`            all to 0.3, half at 0.5 (N = 500)   three products, in order   writes the rest anew
     `PseudoInverse`      1, correlated ones, too             a projection               writes the rest anew
     `Gardner`            up to 2, with a margin you name     sweeps over all            learns the rest anew
     `Unlearning`         as Hebb, with wider basins          dreams over all            writes the rest anew

@@ -23,7 +23,7 @@ class Gardner(Store):
 
     A perceptron a unit, all units and patterns at once, with couplings that stay symmetric, so that recall has an
     energy. With a margin above zero patterns have basins; random ones can be stored up to loads near 2 as $\kappa \to 0$, and
-    0.4 or so at $\kappa = 1$.
+    0.5 at $\kappa = 1$.
 
     Args:
         margin: $\kappa$, at least 0, in units of the length of a unit's weights.
