@@ -1,7 +1,9 @@
 """The site: MyST pages, the API from docstrings, and a gallery of examples that run while it is built."""
 
+import re
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "examples"), str(ROOT / "docs")]
@@ -36,7 +38,7 @@ suppress_warnings = ["config.cache", "ref.python"]
 sphinx_gallery_conf = {
     "examples_dirs": ["../examples"],
     "gallery_dirs": ["gallery"],
-    "filename_pattern": r"/(quickstart|depth_against_breadth|mnist_anytime|cifar_anytime)\.py",
+    "filename_pattern": r"/[a-z_]+\.py",
     "ignore_pattern": r"support",
     "reset_argv": "gallery_arguments.smoke",
     "show_memory": False,
@@ -46,3 +48,22 @@ sphinx_gallery_conf = {
     "abort_on_example_error": True,
     "remove_config_comments": True,
 }
+
+
+def dollars(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """Mathematics between dollars in docstrings, as on the pages: a block between double ones, inline between single ones."""
+    text = "\n".join(lines)
+    text = re.sub(r"(?m)^( *)\$\$(.+?)\$\$", _block, text, flags=re.DOTALL)
+    text = re.sub(r"\$(?! )([^$]+?)(?<! )\$", r":math:`\1`", text)
+    lines[:] = text.split("\n")
+
+
+def _block(match: "re.Match[str]") -> str:
+    indent, formula = match.groups()
+    inner = "".join(f"{indent}   {line.strip()}\n" for line in formula.strip().split("\n"))
+    return f"\n{indent}.. math::\n\n{inner}\n{indent}"
+
+
+def setup(app: Any) -> None:
+    """Before napoleon, which comes at 500, takes docstrings apart."""
+    app.connect("autodoc-process-docstring", dollars, priority=400)

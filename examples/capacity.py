@@ -16,7 +16,7 @@ import argparse
 import time
 from pathlib import Path
 
-from support.capacity import cubic, hebb_cliff, modern, projections, stores
+from support.loads import cubic, hebb_cliff, modern, projections, stores
 from support.capacity_report import picture, sentences, write_json
 
 

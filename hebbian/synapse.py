@@ -67,17 +67,17 @@ class Synapse(ABC):
         """
 
     def outer_each(self, post: Tensor, pre: Tensor) -> Tensor:
-        r"""`outer` of each sample by itself, (B, *weight_shape): for rules that keep a change a sample, and no others."""
+        r"""`outer` of each sample by itself, ``(B, *weight_shape)``: for rules that keep a change a sample, and no others."""
         each = [self.outer(post[b : b + 1], pre[b : b + 1]) for b in range(len(post))]
         return torch.stack(each) if each else post.new_zeros((0, *self.weight_shape))
 
     def seen_square(self, pre: Tensor) -> Tensor:
-        r"""The squared length of what a unit sees, (B, 1, *places): $|x|^2$, at each place of a convolution its own."""
+        r"""The squared length of what a unit sees, ``(B, 1, *places)``: $|x|^2$, at each place of a convolution its own."""
         ones = torch.ones(self.weight_shape, dtype=pre.dtype, device=pre.device)
         return self.forward(ones, pre.square())[:, :1]
 
     def seen_sum(self, post: Tensor, pre: Tensor) -> Tensor:
-        r"""What the units see, summed over all uses of the weight, (1, *field): $\sum x$."""
+        r"""What the units see, summed over all uses of the weight, ``(1, *field)``: $\sum x$."""
         return self.outer(torch.ones_like(post), pre)[:1]
 
     @abstractmethod

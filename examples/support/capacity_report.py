@@ -14,7 +14,7 @@ import torch
 
 import ebm
 from hebbian.memory.capacity import HOPFIELD_CAPACITY, dense_capacity, extrapolate, hopfield_overlap, projection_load
-from support.capacity import Cliff, Growth, Noise
+from support.loads import Cliff, Growth, Noise
 
 __all__ = ["exponent", "limits", "picture", "sentences", "write_json"]
 

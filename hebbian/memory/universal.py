@@ -27,12 +27,14 @@ class UniversalHopfield(Update):
 
     .. math:: q \leftarrow g\bigl(X^T \text{sep}(\text{sim}(X, q))\bigr), \qquad \text{answer} = g\bigl(P^T \text{sep}(\text{sim}(X, q))\bigr)
 
-    | similarity | separation | g | is |
-    |---|---|---|---|
-    | `dot` | `Linear()` | `torch.sign` | the Hopfield network, all units at once |
-    | `dot` | `Power(n)` | `torch.sign` | a dense associative memory, all units at once |
-    | `dot` | `Softmax(beta)` | none | the modern Hopfield network: attention |
-    | any | `TopK(1)` | none | the nearest pattern |
+    ==========  ================  ==============  ================================================
+    similarity  separation        g               is
+    ==========  ================  ==============  ================================================
+    `dot`       `Linear()`        `torch.sign`    the Hopfield network, all units at once
+    `dot`       `Power(n)`        `torch.sign`    a dense associative memory, all units at once
+    `dot`       `Softmax(beta)`   none            the modern Hopfield network: attention
+    any         `TopK(1)`         none            the nearest pattern
+    ==========  ================  ==============  ================================================
 
     An update costs two products with the patterns (`manhattan` one pass of N x D differences for the first). With ``values`` the
     answer of a settled state costs two more. There is no energy in general; `ModernHopfield` and `DenseMemory` have theirs. Not every

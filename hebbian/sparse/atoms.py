@@ -60,7 +60,7 @@ class Convolved(Synapse):
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
-        """(atoms, channels, *kernel)."""
+        """``(atoms, channels, *kernel)``."""
         return (self.atoms, self.channels, *self.kernel)
 
     def forward(self, weight: Tensor, pre: Tensor) -> Tensor:

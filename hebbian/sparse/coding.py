@@ -79,7 +79,7 @@ class SparseCoding(ebm.Composite):
     .. math:: E(a; s) = \tfrac12 \|s - \Phi a\|^2 + g(a)
 
     Rows of a dense dictionary are atoms, so :math:`\Phi a` is ``a @ dictionary``. A dictionary of three to five axes is laid
-    down at every place (`Convolved`). The latent is the code, (B, atoms), (B, atoms, *places) where convolved, and
+    down at every place (`Convolved`). The latent is the code, (B, atoms), ``(B, atoms, *places)`` where convolved, and
     (B, atoms / group, group) where in groups.
 
     What a pair of dictionary and penalty admits is listed in ``provides``: every one can be settled by `ebm.Proximal` (ISTA) and
@@ -87,7 +87,7 @@ class SparseCoding(ebm.Composite):
     ones with `ebm.L1` or `ebm.NonNegative` exactly, by `ActiveSet` (the default) and `CoordinateDescent`.
 
     Args:
-        dictionary: (atoms, size), or (atoms, channels, *kernel); floating point. A parameter is shared, a tensor copied into one.
+        dictionary: (atoms, size), or ``(atoms, channels, *kernel)``; floating point. A parameter is shared, a tensor copied into one.
         penalty: `ebm.L1`, `ebm.NonNegative`, `ebm.GroupL1` or `L0`, or another `ebm.Term`.
         group: atoms in a group, where the penalty is on groups; neighbours in the dictionary share one.
         stride: of a convolved dictionary.
