@@ -16,8 +16,8 @@ import argparse
 import time
 from pathlib import Path
 
-from support.loads import cubic, hebb_cliff, modern, projections, stores
 from support.capacity_report import picture, sentences, write_json
+from support.loads import cubic, hebb_cliff, modern, projections, stores
 
 
 def main(argv: list[str] | None = None) -> None:
