@@ -93,6 +93,8 @@ _WITH_OUTPUT: dict[Any, _Formula] = {
 }
 _FREE = frozenset(
     [
+        "_embedding_bag",
+        "_embedding_bag_forward_only",
         "sum",
         "mean",
         "amax",

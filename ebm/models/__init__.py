@@ -3,44 +3,61 @@
 from ebm.models.composite import Composite
 from ebm.models.dense_memory import DenseMemory, Exponential, Polynomial, RectifiedPolynomial
 from ebm.models.energy_net import EnergyNet
+from ebm.models.energy_twin import EnergyTwin
+from ebm.models.gated import Gated
 from ebm.models.gated_cell import GatedCell
+from ebm.models.grids import Grid
 from ebm.models.hopfield import GradedHopfield, Hopfield
+from ebm.models.houses import Houses
 from ebm.models.ladder import Ladder, Levelled
 from ebm.models.least_squares import LeastSquares
+from ebm.models.message_cell import MessageCell
 from ebm.models.modern_hopfield import ModernHopfield
 from ebm.models.monotone_cell import MonotoneCell
+from ebm.models.neighbours import Aggregate
 from ebm.models.predictive_coding import PredictiveCoding
 from ebm.models.starts import Amortised, FeedForward, Noise, Start, Zeros
 from ebm.models.terms import L1, GroupL1, NonNegative, Term, Within
+from ebm.models.wiring import Nodes, Pairs, Wired, Wiring
 from ebm.models.wrappers import Clamped, Nudged, Sum
 
 __all__ = [
     "L1",
+    "Aggregate",
     "Amortised",
     "Clamped",
     "Composite",
     "DenseMemory",
     "EnergyNet",
+    "EnergyTwin",
     "Exponential",
     "FeedForward",
+    "Gated",
     "GatedCell",
     "GradedHopfield",
+    "Grid",
     "GroupL1",
     "Hopfield",
+    "Houses",
     "Ladder",
     "LeastSquares",
     "Levelled",
+    "MessageCell",
     "ModernHopfield",
     "MonotoneCell",
+    "Nodes",
     "Noise",
     "NonNegative",
     "Nudged",
+    "Pairs",
     "Polynomial",
     "PredictiveCoding",
     "RectifiedPolynomial",
     "Start",
     "Sum",
     "Term",
+    "Wired",
+    "Wiring",
     "Within",
     "Zeros",
 ]

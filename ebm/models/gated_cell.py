@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
+from ebm.models.gated import Gated
 from ebm.models.starts import Start, Zeros
 from ebm.noise import Draw
-from ebm.objective import Point, Update
-from ebm.solvers import Picard
-from ebm.solvers.base import Solver
 
 __all__ = ["GatedCell"]
 
@@ -19,7 +15,7 @@ _CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d}
 _WIDE = 20  # channels from which a 2-D convolution on a CPU is about twice as fast with weights laid out channels-last
 
 
-class GatedCell(Update):
+class GatedCell(Gated):
     r"""An iterated convolutional cell: every step sees the observation again, and a gate decides how far to move.
 
     .. math:: (a, b) = K * z + I(x), \qquad f(z; x) = z + \sigma(a) \odot (\tanh(b) - z)
@@ -60,7 +56,7 @@ class GatedCell(Update):
         kernel: int = 3,
         start: Start = Zeros(),
     ) -> None:
-        super().__init__()
+        super().__init__(head)
         if dims not in _CONVOLUTIONS:
             raise ValueError(f"`GatedCell(dims=...)` is 1 (sequences) or 2 (images); got {dims}. Choose one.")
         if width < 1:
@@ -76,17 +72,12 @@ class GatedCell(Update):
                 f"`GatedCell(inject)` is a module, or the number of channels of the observation; got {type(inject).__name__}. "
                 "Pass 1 for grey images, or nn.Sequential(...)."
             )
-        if head is not None and not isinstance(head, nn.Module):
-            raise TypeError(
-                f"`GatedCell(head)` is a module or None; got {type(head).__name__}. Pass nn.Conv{dims}d(width, classes, 1), say."
-            )
         convolution = _CONVOLUTIONS[dims]
         self.width = width
         self.inject = convolution(inject, 2 * width, kernel, padding=kernel // 2) if isinstance(inject, int) else inject
         self.cell = convolution(width, 2 * width, kernel, padding=kernel // 2, bias=False)
         if dims == 2 and width >= _WIDE:
             self.cell = self.cell.to(memory_format=torch.channels_last)
-        self.head = head
         self.start = start
 
     def condition(self, x: Tensor) -> Tensor:
@@ -103,25 +94,8 @@ class GatedCell(Update):
         """The start, on the grid of the injection."""
         return self.start(c[:, : self.width], draw)
 
-    def forward(self, z: Tensor, c: Tensor) -> Tensor:
-        """The next latent."""
-        gate, target = self._gate_and_target(z, c)
-        return torch.lerp(z, target, gate)
-
-    def point(self, z: Any, c: Any) -> Point:
-        """The latent and its move, without the detour over the next latent."""
-        gate, target = self._gate_and_target(z, c)
-        return Point(z, None, gate * (target - z))
-
-    def readout(self, z: Tensor, c: Tensor) -> Tensor:
-        """The head's answer."""
-        return z if self.head is None else self.head(z)
-
-    def default_solver(self) -> Solver:
-        """`Picard`: the cell's own step."""
-        return Picard()
-
-    def _gate_and_target(self, z: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    def drive(self, z: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """The convolution's and the injection's channels, the first half for the gate, the other for the target."""
         # latents stay contiguous whatever layout the weights ask for, else the element-wise work costs what they save
-        gate, target = (self.cell(z).contiguous() + c).chunk(2, 1)
-        return gate.sigmoid(), target.tanh()
+        a, b = (self.cell(z).contiguous() + c).chunk(2, 1)
+        return a, b

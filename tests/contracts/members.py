@@ -108,6 +108,21 @@ def gated_cell() -> Case:
     return Case(cell, numbers(4, 1, 6), steps=4)
 
 
+def message_cell() -> Case:
+    make = lambda: ebm.MessageCell(ebm.Pairs(), 3, nn.Linear(3, 1), (ebm.Aggregate.SUM, ebm.Aggregate.MAX))  # noqa: E731
+    return Case(seeded(make), numbers(4, 1, 5, 5), steps=4)
+
+
+def board_cell() -> Case:
+    cell = seeded(lambda: ebm.MessageCell(ebm.Houses((1, 3)), 3, nn.Linear(3, 1), hidden=4, start=ebm.Noise(0.3)))
+    return Case(cell, (numbers(4, 3, 3, 3) > 0.5).double(), steps=4)
+
+
+def energy_twin() -> Case:
+    cell = lambda: ebm.GatedCell(1, width=3, head=nn.Conv1d(3, 2, 1), dims=1)  # noqa: E731
+    return Case(seeded(lambda: ebm.EnergyTwin(cell())), numbers(4, 1, 6))
+
+
 def signs(*shape: int, seed: int) -> torch.Tensor:
     return numbers(*shape, seed=seed).sign()
 
@@ -244,6 +259,9 @@ MODELS: dict[str, Callable[[], Case]] = {
     **{name: small(name) for name in ("quadratic", "closed", "wells", "tree", "tanh")},
     "modern hopfield": modern_hopfield,
     "gated cell": gated_cell,
+    "message cell": message_cell,
+    "board cell": board_cell,
+    "energy twin": energy_twin,
     "monotone cell": monotone_cell,
     "hopfield": hopfield,
     "graded hopfield": graded_hopfield,

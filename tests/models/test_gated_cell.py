@@ -147,7 +147,7 @@ def test_flops_of_an_evaluation_are_those_of_the_convolution():
         ({"kernel": 4}, ValueError, r"must be odd, .* got 4. Try 3"),
         ({"width": 0}, ValueError, r"must be at least 1; got 0. Pass the channels"),
         ({"inject": "grey"}, TypeError, r"is a module, or the number of channels .* got str. Pass 1"),
-        ({"head": torch.relu}, TypeError, r"is a module or None; got builtin_function_or_method. Pass nn.Conv2d"),
+        ({"head": torch.relu}, TypeError, r"is a module or None; got builtin_function_or_method. Pass nn."),
     ],
 )
 def test_wrong_settings_are_refused(settings: dict[str, Any], error: type[Exception], words: str):
