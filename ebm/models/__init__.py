@@ -1,5 +1,6 @@
 """Models, one a file, each with its paper, its formula and the solver it settles best with."""
 
+from ebm.models.attention_cell import AttentionCell
 from ebm.models.composite import Composite
 from ebm.models.dense_memory import DenseMemory, Exponential, Polynomial, RectifiedPolynomial
 from ebm.models.energy_net import EnergyNet
@@ -11,6 +12,7 @@ from ebm.models.hopfield import GradedHopfield, Hopfield
 from ebm.models.houses import Houses
 from ebm.models.ladder import Ladder, Levelled
 from ebm.models.least_squares import LeastSquares
+from ebm.models.matrix_cell import MatrixCell
 from ebm.models.message_cell import MessageCell
 from ebm.models.modern_hopfield import ModernHopfield
 from ebm.models.monotone_cell import MonotoneCell
@@ -25,6 +27,7 @@ __all__ = [
     "L1",
     "Aggregate",
     "Amortised",
+    "AttentionCell",
     "Clamped",
     "Composite",
     "DenseMemory",
@@ -42,6 +45,7 @@ __all__ = [
     "Ladder",
     "LeastSquares",
     "Levelled",
+    "MatrixCell",
     "MessageCell",
     "ModernHopfield",
     "MonotoneCell",

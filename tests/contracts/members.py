@@ -118,6 +118,14 @@ def board_cell() -> Case:
     return Case(cell, (numbers(4, 3, 3, 3) > 0.5).double(), steps=4)
 
 
+def attention_cell() -> Case:
+    return Case(seeded(lambda: ebm.AttentionCell(nn.Linear(3, 4), 4, 2, 3, nn.Linear(4, 2))), numbers(4, 5, 3), steps=4)
+
+
+def matrix_cell() -> Case:
+    return Case(seeded(lambda: ebm.MatrixCell(2, 2)), numbers(4, 1, 3, 3), steps=4)
+
+
 def energy_twin() -> Case:
     cell = lambda: ebm.GatedCell(1, width=3, head=nn.Conv1d(3, 2, 1), dims=1)  # noqa: E731
     return Case(seeded(lambda: ebm.EnergyTwin(cell())), numbers(4, 1, 6))
@@ -261,6 +269,8 @@ MODELS: dict[str, Callable[[], Case]] = {
     "gated cell": gated_cell,
     "message cell": message_cell,
     "board cell": board_cell,
+    "attention cell": attention_cell,
+    "matrix cell": matrix_cell,
     "energy twin": energy_twin,
     "monotone cell": monotone_cell,
     "hopfield": hopfield,
