@@ -41,6 +41,7 @@ MAY_IMPORT = {
     "ebm.diagnostics": (*_SAYS, "ebm.solvers", "ebm.engine", "ebm.models", "ebm.diagnostics"),
     "ebm.losses": (*_SAYS, "ebm.solvers", "ebm.engine", "ebm.models", "ebm.losses"),
     "ebm.tasks": (*_BASE, "ebm.tasks"),
+    "ebm.training": (*_SAYS, "ebm.engine", "ebm.tasks", "ebm.training"),
     "ebm.testing": ("ebm",),
     "ebm": ("ebm",),
     "hebbian": ("ebm", "hebbian"),

@@ -1,0 +1,57 @@
+"""A training on disk: written whole or not at all, and read only by the training that wrote it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from ebm.training.recipe import Pool, Recipe, Validation
+
+__all__ = ["fingerprint", "read", "write"]
+
+
+def fingerprint(
+    model: nn.Module, tasks: Sequence[Any | Pool], recipe: Recipe, seed: int, validate: Sequence[Validation]
+) -> dict[str, str]:
+    """What must agree before a training may go on, in words."""
+    shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in model.state_dict().items())
+    judged = [(each.name, repr(each.task), each.count, each.steps) for each in validate]
+    return {
+        "model": f"{type(model).__name__}({shapes})",
+        "tasks": repr(tuple(tasks)),
+        "recipe": repr(recipe),
+        "seed": repr(seed),
+        "validate": repr(judged),
+    }
+
+
+def write(path: str | os.PathLike[str], origin: dict[str, str], state: dict[str, Any]) -> None:
+    """Write beside the file, then put it in its place, so that an interrupt leaves the old one."""
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    beside = f"{os.fspath(path)}.{os.getpid()}"
+    torch.save({"version": 1, "origin": origin, "state": state}, beside)
+    os.replace(beside, path)
+
+
+def read(path: str | os.PathLike[str], origin: dict[str, str]) -> dict[str, Any] | None:
+    """The state in a file, or None where there is no file. No code in it is run.
+
+    Raises:
+        ValueError: a file of something else, or of another training; what differs is named.
+    """
+    if not os.path.exists(path):
+        return None
+    saved = torch.load(path, weights_only=True)
+    if not isinstance(saved, dict) or saved.get("version") != 1:
+        raise ValueError(f"`checkpoint` is a file that `train` wrote; {os.fspath(path)} is another. Pass a new path.")
+    other = [name for name in origin if saved["origin"].get(name) != origin[name]]
+    if other:
+        raise ValueError(
+            f"{os.fspath(path)} is the checkpoint of another training; its {other[0]} is {saved['origin'].get(other[0])}, and "
+            f"{origin[other[0]]} is asked for. Pass the same settings, or a new path."
+        )
+    return saved["state"]
