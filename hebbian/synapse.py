@@ -35,22 +35,22 @@ def per_unit(values: Tensor, weight: Tensor) -> Tensor:
 
 
 def few(chosen: Tensor) -> Tensor | None:
-    r"""Which units were chosen, where it pays to look at them alone: at least one, and at most half of all.
+    r"""Which units were chosen, where it pays to look at them alone: at least one, and at most a quarter of all.
 
     Args:
         chosen: (units,), not zero for a unit that was.
 
     Returns:
-        their numbers, (K,), in order; None where there are none, or more than half.
+        their numbers, (K,), in order; None where there are none, or more.
 
     Example:
         >>> import torch
         >>> from hebbian.synapse import few
-        >>> few(torch.tensor([0.0, 2.0, 0.0])), few(torch.tensor([1.0, 2.0, 0.0]))
+        >>> few(torch.tensor([0.0, 2.0, 0.0, 0.0])), few(torch.tensor([1.0, 2.0, 0.0, 0.0]))
         (tensor([1]), None)
     """
     rows = chosen.nonzero()[:, 0]
-    return rows if 0 < 2 * len(rows) <= len(chosen) else None
+    return rows if 0 < 4 * len(rows) <= len(chosen) else None
 
 
 class Synapse(ABC):
@@ -85,8 +85,14 @@ class Synapse(ABC):
         The gradient of $\sum \mathrm{post} \cdot \mathrm{forward}(W, \mathrm{pre})$ by the weight, written directly.
         """
 
-    def outer_of_few(self, post: Tensor, pre: Tensor) -> Tensor:
-        r"""`outer`, where most units are likely to be silent in every sample: a geometry that can leaves them out."""
+    def outer_of_few(self, post: Tensor, pre: Tensor, active: Tensor) -> Tensor:
+        r"""`outer`, where most units are likely to be silent at every use: a geometry that can leaves them out.
+
+        Args:
+            post: ``(B, units, *places)``.
+            pre: (B, ...).
+            active: (units,), not zero for each unit whose ``post`` is not zero throughout; others may be either.
+        """
         return self.outer(post, pre)
 
     def outer_each(self, post: Tensor, pre: Tensor) -> Tensor:
@@ -214,13 +220,13 @@ class Dense(Synapse):
         self.check(pre, post)
         return post.T @ pre
 
-    def outer_of_few(self, post: Tensor, pre: Tensor) -> Tensor:
-        """`outer`, by the product of those units alone that are not silent throughout, where they are at most half of all.
+    def outer_of_few(self, post: Tensor, pre: Tensor, active: Tensor) -> Tensor:
+        """`outer`, by the product of the ``active`` units alone where they are at most a quarter of all.
 
         A class of its own that derives from this one may have another `outer`, and gets that.
         """
         self.check(pre, post)
-        rows = few((post != 0).any(dim=0)) if type(self) is Dense else None
+        rows = few(active) if type(self) is Dense else None
         if rows is None:
             return self.outer(post, pre)
         return post.new_zeros(self.weight_shape).index_copy_(0, rows, post[:, rows].T @ pre)

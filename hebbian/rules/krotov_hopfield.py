@@ -84,11 +84,9 @@ class KrotovHopfield(LocalRule):
         if rank.shape[1] == self.k:
             gate.scatter_(1, rank[:, -1:], -self.anti)
         gate.scatter_(1, rank[:, :1], 1.0)
-        return {
-            "outer": synapse.outer_of_few(gate, pre),
-            "current": synapse.over_uses(gate * post),
-            "open": synapse.over_uses(gate.abs()),
-        }
+        opened = synapse.over_uses(gate.abs())
+        outer = synapse.outer_of_few(gate, pre, opened)
+        return {"outer": outer, "current": synapse.over_uses(gate * post), "open": opened}
 
     def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Tensor, State]:
         """Growth less each unit's own decay, in the scale of the rate; the state is not used."""

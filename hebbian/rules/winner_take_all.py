@@ -74,7 +74,8 @@ class WinnerTakeAll(LocalRule):
         worth = post - state.to(post.dtype).view(1, -1, *[1] * (post.ndim - 2)) if self.nearest else post
         winners = worth.topk(min(self.k, post.shape[1]), dim=1).indices
         gate = torch.zeros_like(post).scatter_(1, winners, 1.0)
-        return {"outer": synapse.outer_of_few(gate, pre), "gate": synapse.over_uses(gate)}
+        won = synapse.over_uses(gate)
+        return {"outer": synapse.outer_of_few(gate, pre, won), "gate": won}
 
     def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Tensor, State]:
         """Towards the mean of what was won, and the next lengths."""
