@@ -62,11 +62,11 @@ EXPERIMENT = Experiment(
     looks=(Validation("12 nodes", TASK, 100, 24), Validation("20 nodes", Connectivity(20, 0.1), 100, 40)),
     choice="20 nodes",
     trials=(
-        Trial("12 nodes", TASK, 1000, (2, 4, 8, 16, 32)),
-        Trial("15 nodes", Connectivity(15, 0.2), 1000, (2, 4, 8, 16, 32)),
-        Trial("18 nodes", Connectivity(18, 0.2), 1000, (2, 4, 8, 16, 32)),
-        Trial("20 nodes", Connectivity(20, 0.1), 1000, (2, 4, 8, 16, 32)),
-        Trial("100 nodes, balanced", Connectivity(100, 0.02), 50, (4, 8, 16, 32, 64, 128), balanced_accuracy, batch=10),
+        Trial("12 nodes", TASK, 500, (2, 4, 8, 16, 32)),
+        Trial("15 nodes", Connectivity(15, 0.2), 500, (2, 4, 8, 16, 32)),
+        Trial("18 nodes", Connectivity(18, 0.2), 500, (2, 4, 8, 16, 32)),
+        Trial("20 nodes", Connectivity(20, 0.1), 500, (2, 4, 8, 16, 32)),
+        Trial("100 nodes, balanced", Connectivity(100, 0.02), 30, (4, 8, 16, 32, 64), balanced_accuracy, batch=10),
     ),
 )
 

@@ -78,10 +78,12 @@ def _mean(z: Tensor, into: Tensor, back: Tensor) -> Tensor:
 
 def _max(z: Tensor, into: Tensor, back: Tensor) -> Tensor:
     flat = z.reshape(-1, z[0, 0].numel())
-    nobody = into < 0
-    heard = flat[_rows(into).clamp_max(len(flat) - 1)].masked_fill(nobody.view(-1, into.shape[2], 1), float("-inf"))
-    largest = heard.amax(1)
-    return torch.where(nobody.all(2).view(-1, 1), 0.0, largest).view_as(z)
+    padded = torch.cat([flat, flat.new_full((1, flat.shape[1]), float("-inf"))])
+    first, *others = _rows(into).unbind(1)
+    largest = padded.index_select(0, first)
+    for other in others:  # one after the other: all at once would be a tensor of every link's latent
+        largest = torch.maximum(largest, padded.index_select(0, other))
+    return torch.where((into < 0).all(2).view(-1, 1), 0.0, largest).view_as(z)
 
 
 _GATHERS: dict[Aggregate, Callable[[Tensor, Tensor, Tensor], Tensor]] = {

@@ -58,12 +58,14 @@ class Contender:
         build: makes the untrained model.
         rule: the loss.
         recipe: how long and how fast.
+        trials: how many of the trials it takes, the first ones; None: all.
     """
 
     name: str
     build: Callable[[], nn.Module]
     rule: Loss
     recipe: Recipe
+    trials: int | None = None
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ class Outcome:
         seconds: processor time of the training.
         update: that the chosen weights come from.
         scores: by trial and step count (as text); of a model that runs once, the only count is "1".
-        apart: by the way of choosing weights ("last", and each look), then by trial: the score at the most steps.
+        apart: of the first contender, by the way of choosing weights ("last", and each look), then by trial: the score at the most steps, on up to 20 problems.
         weights: the chosen ones.
     """
 
@@ -159,11 +161,11 @@ def _one(job: tuple[Experiment, int, int]) -> Outcome:
     model = contender.build()
     run = train(model, contender.rule, experiment.tasks, contender.recipe, seed=seed, validate=experiment.looks)
     apart = {}
-    for name, by in [("last", None), *((look.name, look.name) for look in experiment.looks)]:
+    for name, by in [("last", None), *((look.name, look.name) for look in experiment.looks)] if index == 0 else []:
         run.load(model, by)
         apart[name] = {trial.name: _last_score(model, trial) for trial in experiment.trials[-2:]}
     run.load(model, experiment.choice)
-    scores = {trial.name: answered(model, trial) for trial in experiment.trials}
+    scores = {trial.name: answered(model, trial) for trial in experiment.trials[: contender.trials]}
     chosen = run.chosen[experiment.choice]
     return Outcome(
         contender.name, seed, parameters(model), run.seconds, chosen.update, scores, apart, dict(chosen.weights)
@@ -189,7 +191,7 @@ def answered(model: nn.Module, trial: Trial) -> dict[str, float]:
 
 
 def _last_score(model: nn.Module, trial: Trial) -> float:
-    few = replace(trial, count=min(trial.count, 50), steps=trial.steps[-1:])
+    few = replace(trial, count=min(trial.count, 20), steps=trial.steps[-1:])
     return next(iter(answered(model, few).values()))
 
 
