@@ -86,7 +86,7 @@ class PonderNet:
               + \tau \sum_{t=1}^k t\, p_t \Bigr)
 
     with :math:`p^G_t \propto \lambda (1 - \lambda)^{t-1}` on 1..k. A price :math:`\tau` for expected steps may stand beside the pull, or, with ``beta=0``, in its
-    place: the pull wants a number of steps from easy and hard samples alike, the price wants no more than pay.
+    place: the pull wants the prior's number of steps on average, the price wants few.
 
     Args:
         loss: ``loss(answer, y)``, one number a sample, (B,).
