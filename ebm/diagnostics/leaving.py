@@ -33,12 +33,13 @@ class _Watching(Stop):
     def needs(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.rule.needs
 
-    def init(self, look: Look) -> Tensor:
-        return self.rule.strictest(look)
+    def init(self, look: Look) -> Any:
+        inner = self.rule.init(look)
+        return self.rule.followed(look, inner)[0], inner
 
-    def check(self, look: Look, memory: Tensor) -> tuple[Tensor, Tensor]:
-        level = self.rule.strictest(look)
-        return torch.zeros_like(level, dtype=torch.bool), level
+    def check(self, look: Look, memory: Any) -> tuple[Tensor, Any]:
+        level, inner = self.rule.followed(look, memory[1])
+        return torch.zeros_like(level, dtype=torch.bool), (level, inner)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +99,7 @@ class Trial:
         for item in stream(
             self.model, x, steps=self.steps, solver=self.solver, stop=watching, keep=self.keep, generator=generator
         ):
-            level = item.carry.rest
+            level, _ = item.carry.rest
             levels.append(level.detach().masked_fill(level.isnan(), worst))
             qualities.append(scored(self.quality, item.answer, y, len(item)))
             taken.append(item.steps)

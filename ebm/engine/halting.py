@@ -17,6 +17,8 @@ __all__ = ["Halts", "HaltsByChance", "HaltsBySum"]
 class Halts(Stop):
     r"""Done when the halting head is sure now: :math:`\sigma(\text{halt}) \ge` threshold.
 
+    The look before the first step is left aside: no loss teaches the head there.
+
     Args:
         threshold: in (0, 1].
 
@@ -43,7 +45,8 @@ class Halts(Stop):
         return self.strictest(look) >= self.threshold, None
 
     def strictest(self, look: Look) -> Tensor:
-        return _chance(self, look)
+        chance = _chance(self, look)
+        return torch.full_like(chance, -torch.inf) if look.previous is None else chance
 
 
 @dataclass(frozen=True)
@@ -66,18 +69,24 @@ class HaltsBySum(Stop):
 
     threshold: float = 0.99
     reads: ClassVar[bool] = True
+    threshold_name: ClassVar[str | None] = "threshold"
+    larger_is_stricter: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _check(self)
 
     def init(self, look: Look) -> Tensor:
-        return torch.zeros_like(look.residual, dtype=torch.float32)
+        return torch.zeros_like(_chance(self, look))
 
     def check(self, look: Look, memory: Tensor) -> tuple[Tensor, Tensor]:
+        level, memory = self.followed(look, memory)
+        return level >= self.threshold, memory
+
+    def followed(self, look: Look, memory: Tensor) -> tuple[Tensor, Tensor]:
         if look.previous is None:  # the start is no step
-            return torch.zeros_like(memory, dtype=torch.bool), memory
-        memory = memory + _chance(self, look)
-        return memory >= self.threshold, memory
+            return torch.full_like(memory, -torch.inf), memory
+        total = memory + _chance(self, look)
+        return total.clamp(max=1), total
 
 
 @dataclass(frozen=True)
@@ -102,18 +111,24 @@ class HaltsByChance(Stop):
 
     threshold: float = 0.5
     reads: ClassVar[bool] = True
+    threshold_name: ClassVar[str | None] = "threshold"
+    larger_is_stricter: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _check(self)
 
     def init(self, look: Look) -> Tensor:
-        return torch.ones_like(look.residual, dtype=torch.float32)
+        return torch.ones_like(_chance(self, look))
 
     def check(self, look: Look, memory: Tensor) -> tuple[Tensor, Tensor]:
+        level, memory = self.followed(look, memory)
+        return level >= self.threshold, memory
+
+    def followed(self, look: Look, memory: Tensor) -> tuple[Tensor, Tensor]:
         if look.previous is None:  # the start is no step
-            return torch.zeros_like(memory, dtype=torch.bool), memory
-        memory = memory * (1 - _chance(self, look))
-        return 1 - memory >= self.threshold, memory
+            return torch.full_like(memory, -torch.inf), memory
+        going = memory * (1 - _chance(self, look))
+        return 1 - going, going
 
 
 def _chance(rule: Stop, look: Look) -> Tensor:

@@ -65,6 +65,10 @@ class Patience(Stop):
     def strictest(self, look: Look) -> Tensor:
         return self.rule.strictest(look)
 
+    def followed(self, look: Look, memory: Any) -> tuple[Tensor, Any]:
+        level, inner = self.rule.followed(look, memory["inner"])
+        return level, {**memory, "inner": inner}
+
     def with_threshold(self, value: float) -> Stop:
         return replace(self, rule=self.rule.with_threshold(value))
 

@@ -93,6 +93,10 @@ class Stop(ABC):
             "`Patience` of these, or define `threshold_name` and `strictest`."
         )
 
+    def followed(self, look: Look, memory: Any) -> tuple[Tensor, Any]:
+        """The strictest threshold that this check would meet, (B,), and the next memory; for rules that add up over looks."""
+        return self.strictest(look), memory
+
     def with_threshold(self, value: float) -> Stop:
         """The same rule with another threshold.
 

@@ -1,18 +1,29 @@
 """How weights learn from settled latents: every rule is a loss."""
 
+from ebm.losses.begins import Either, Noisy
 from ebm.losses.halting import ACT, PonderNet, QHead
 from ebm.losses.progressive import Every, Last, Over, Progressive
-from ebm.losses.regularise import JacobianPenalty, PathIndependence, Rule, Settled, Together
+from ebm.losses.regularise import (
+    JacobianPenalty,
+    PathIndependence,
+    Rule,
+    Settled,
+    Together,
+    misaligned,
+    squared_distance,
+)
 from ebm.losses.stretch import Begin, Elsewhere, Stretch, neighbour
 from ebm.losses.two_phase import TwoPhase
 
 __all__ = [
     "ACT",
     "Begin",
+    "Either",
     "Elsewhere",
     "Every",
     "JacobianPenalty",
     "Last",
+    "Noisy",
     "Over",
     "PathIndependence",
     "PonderNet",
@@ -23,5 +34,7 @@ __all__ = [
     "Stretch",
     "Together",
     "TwoPhase",
+    "misaligned",
     "neighbour",
+    "squared_distance",
 ]

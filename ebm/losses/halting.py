@@ -82,15 +82,18 @@ class PonderNet:
 
     With :math:`\lambda_t = \sigma(\text{halt}_t)` and :math:`p_t = \lambda_t \prod_{s < t} (1 - \lambda_s)`, the last of the k answers taking what is left,
 
-    .. math:: L = \frac1B \sum_{\text{samples}} \Bigl( \sum_{t=1}^k p_t\, \ell(\text{answer}_t, y) + \beta\, \mathrm{KL}\bigl(p \,\|\, p^G\bigr) \Bigr)
+    .. math:: L = \frac1B \sum_{\text{samples}} \Bigl( \sum_{t=1}^k p_t\, \ell(\text{answer}_t, y) + \beta\, \mathrm{KL}\bigl(p \,\|\, p^G\bigr)
+              + \tau \sum_{t=1}^k t\, p_t \Bigr)
 
-    with :math:`p^G_t \propto \lambda (1 - \lambda)^{t-1}` on 1..k.
+    with :math:`p^G_t \propto \lambda (1 - \lambda)^{t-1}` on 1..k. A price :math:`\tau` for expected steps may stand beside the pull, or, with ``beta=0``, in its
+    place: the pull wants the prior's number of steps on average, the price wants few.
 
     Args:
         loss: ``loss(answer, y)``, one number a sample, (B,).
         stretch: which answers.
         prior: :math:`\lambda` in (0, 1), one over the steps it wishes for.
         beta: weight of the pull, at least 0.
+        price: :math:`\tau` of an expected step, at least 0, in units of the loss.
 
     Raises:
         ValueError: a setting outside its range; at the call, a loss of another shape.
@@ -105,19 +108,21 @@ class PonderNet:
         >>> loss = PonderNet(each, Stretch(steps=5), prior=0.2)(cell, torch.randn(3, 1, 6), torch.zeros(3, 6).long())
         >>> loss.backward()
 
-    Source: Banino et al. (2021), PonderNet: learning to ponder, section 2.
+    Source: Banino et al. (2021), PonderNet: learning to ponder, section 2; the price is ours.
     """
 
     loss: Callable[[Any, Any], Tensor]
     stretch: Stretch = field(default_factory=Stretch)
     prior: float = 0.2
     beta: float = 0.01
+    price: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 < self.prior < 1:
             raise ValueError(f"`PonderNet(prior=...)` lies in (0, 1); got {self.prior}. Try 0.2, for five steps.")
-        if not self.beta >= 0:
-            raise ValueError(f"`PonderNet(beta=...)` may not be negative; got {self.beta}. Try 0.01.")
+        for name in ("beta", "price"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"`PonderNet({name}=...)` may not be negative; got {getattr(self, name)}. Try 0.01.")
 
     def __call__(self, model: Objective, x: Any, y: Any, generator: torch.Generator | None = None) -> Tensor:
         """The loss of one batch, a scalar."""
@@ -127,7 +132,8 @@ class PonderNet:
         time = torch.arange(len(losses), device=losses.device, dtype=losses.dtype)
         prior = (time * torch.log1p(torch.tensor(-self.prior, dtype=losses.dtype))).log_softmax(0)
         pull = (chance * (log_chance - prior[:, None])).sum(0)
-        return ((chance * losses).sum(0) + self.beta * pull).mean()
+        steps = (chance * (time[:, None] + 1)).sum(0)
+        return ((chance * losses).sum(0) + self.beta * pull + self.price * steps).mean()
 
 
 def halting_log_chances(logits: Tensor) -> Tensor:

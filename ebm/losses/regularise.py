@@ -11,13 +11,14 @@ from torch import Tensor
 
 from ebm import rows
 from ebm.engine import Adjoint, Truncated, infer
-from ebm.losses.stretch import Begin, Elsewhere, neighbour, never
-from ebm.objective import Objective, Update
+from ebm.losses.stretch import Begin, Elsewhere, check_range, drawn, neighbour, never
+from ebm.noise import Draw, draw_keys
+from ebm.objective import Objective
 from ebm.solvers.base import Solver
 
-__all__ = ["JacobianPenalty", "PathIndependence", "Rule", "Settled", "Together"]
+__all__ = ["JacobianPenalty", "PathIndependence", "Rule", "Settled", "Together", "misaligned", "squared_distance"]
 
-Rule = Callable[[Objective, Any, Any, torch.Generator], Tensor]
+Rule = Callable[[Objective, Any, Any, Any], Tensor]
 """``rule(model, x, y, generator)``, a scalar: any loss of this package."""
 
 
@@ -27,13 +28,14 @@ class Settled:
 
     Args:
         loss: ``loss(answer, y)``, a scalar.
-        steps: of settling, at least 1.
+        steps: of settling, at least 1, or (least, most) to draw from, both included.
         adjoint: how the settled latent is differentiated: `Truncated(k)` for long settling, `Implicit()` where it comes to rest, `Unroll()`.
         begin: where a batch begins; None, and wherever it says None: the model's own start.
         solver: how the latent moves; None asks the model.
 
     Raises:
-        ValueError: fewer than one step.
+        TypeError: steps that are not whole numbers.
+        ValueError: fewer than one step; at the call, no generator, though something is to be drawn.
         InferenceError: at the call, some samples ended NONFINITE.
 
     Example:
@@ -46,22 +48,24 @@ class Settled:
     """
 
     loss: Callable[[Any, Any], Tensor]
-    steps: int = 32
+    steps: int | tuple[int, int] = 32
     adjoint: Adjoint = field(default_factory=lambda: Truncated(8))
     begin: Begin | None = None
     solver: Solver | None = None
 
     def __post_init__(self) -> None:
-        if type(self.steps) is not int or self.steps < 1:
-            raise ValueError(f"`Settled(steps=...)` is a whole number of at least 1; got {self.steps!r}. Try 32.")
+        check_range("Settled", "steps", self.steps, 1)
 
     def __call__(self, model: Objective, x: Any, y: Any, generator: torch.Generator | None = None) -> Tensor:
         """The loss of one batch, a scalar."""
+        if self.begin is not None or not isinstance(self.steps, int):
+            _wanted("Settled", "steps and start", generator)
+        steps = drawn(self.steps, generator)
         begin = None if self.begin is None or generator is None else self.begin(model, x, generator)
         found = infer(
             model,
             x,
-            steps=self.steps,
+            steps=steps,
             solver=self.solver,
             stop=never(model),
             start=begin,
@@ -85,10 +89,11 @@ class JacobianPenalty:
     Args:
         steps: settled for without a gradient before it is measured, at least 0.
         draws: of :math:`\epsilon`, at least 1.
+        solver: how the latent moves; None asks the model.
 
     Raises:
-        ValueError: a setting outside its range.
-        TypeError: at the call, a model that is no `Update` with one tensor for a latent.
+        ValueError: a setting outside its range; at the call, no generator.
+        TypeError: at the call, an energy.
 
     Example:
         >>> import torch, ebm
@@ -100,6 +105,7 @@ class JacobianPenalty:
 
     steps: int = 16
     draws: int = 1
+    solver: Solver | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("steps", 0), ("draws", 1)):
@@ -111,19 +117,47 @@ class JacobianPenalty:
 
     def __call__(self, model: Objective, x: Any, y: Any, generator: torch.Generator | None = None) -> Tensor:
         """The penalty of one batch, a scalar; ``y`` is not looked at."""
-        if not isinstance(model, Update):
-            raise TypeError(f"`JacobianPenalty` measures an `Update`; got {type(model).__name__}. Pass the map itself.")
-        z = infer(model, x, steps=self.steps, keep="last", stop=never(model), generator=generator).raise_for_status().z
-        if not isinstance(z, Tensor):
-            raise TypeError("`JacobianPenalty` measures latents of one tensor; got a tree. Flatten the latent.")
-        z = z.detach().requires_grad_()
-        moved = model(z, model.condition(x))
-        total = moved.new_zeros(())
+        if "energy" in model.provides:
+            raise TypeError(
+                f"`JacobianPenalty` measures an `Update`; got {type(model).__name__}, an energy. Pass the map itself."
+            )
+        generator = _wanted("JacobianPenalty", "directions", generator)
+        options: dict[str, Any] = {"solver": self.solver, "stop": never(model), "generator": generator}
+        settled = infer(model, x, steps=self.steps, keep="last", **options).raise_for_status().z
+        z = rows.map_rows(lambda leaf: leaf.detach().requires_grad_(), settled)
+        moved = rows.add(model.point(z, model.condition(x)).force, z)  # f(z), of a wrapped update as well
+        ends, inputs = list(rows.leaves(moved)), list(rows.leaves(z))
+        keys = draw_keys(rows.count(z), inputs[0].device, generator)
+        draw, parts = Draw(keys, torch.zeros_like(keys)), []
         for _ in range(self.draws):
-            noise = torch.randn(moved.shape, generator=generator, device=moved.device, dtype=moved.dtype)
-            (pulled,) = torch.autograd.grad(moved, z, noise, create_graph=True)
-            total = total + pulled.square().mean()
-        return total / self.draws
+            noise = list(rows.leaves(draw.normal(moved)))
+            pulled = torch.autograd.grad(ends, inputs, noise, create_graph=True, materialize_grads=True)
+            parts.append(rows.rms(list(pulled)).square().mean())
+        return torch.stack(parts).mean()
+
+
+def misaligned(a: Any, b: Any) -> Tensor:
+    r"""One minus the cosine of two row trees, (B,).
+
+    Example:
+        >>> import torch
+        >>> from ebm.losses import misaligned
+        >>> misaligned(torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.tensor([[2.0, 0.0], [0.0, 3.0]]))
+        tensor([0., 1.])
+    """
+    return 1 - torch.cosine_similarity(rows.flatten(a), rows.flatten(b), dim=1)
+
+
+def squared_distance(a: Any, b: Any) -> Tensor:
+    """The mean squared difference of two row trees, (B,).
+
+    Example:
+        >>> import torch
+        >>> from ebm.losses import squared_distance
+        >>> squared_distance(torch.tensor([[1.0, 3.0]]), torch.tensor([[1.0, 1.0]]))
+        tensor([2.])
+    """
+    return (rows.flatten(a) - rows.flatten(b)).square().mean(1)
 
 
 @dataclass(frozen=True)
@@ -137,7 +171,10 @@ class PathIndependence:
     Args:
         steps: of settling, at least 1.
         last: of them differentiated, at least 1.
-        begin: the other start.
+        begin: the other start: `Elsewhere(...)` or `Noisy(...)`, with odds of one.
+        apart: ``apart(a, b)`` of two row trees, (B,): `misaligned`, as above, or `squared_distance`.
+        answers: compare the answers, not the latents.
+        solver: how the latent moves; None asks the model.
 
     Raises:
         ValueError: a setting outside its range; at the call, no generator.
@@ -153,6 +190,9 @@ class PathIndependence:
     steps: int = 32
     last: int = 4
     begin: Begin = field(default_factory=lambda: Elsewhere(neighbour, (32, 32), odds=1.0))
+    apart: Callable[[Any, Any], Tensor] = misaligned
+    answers: bool = False
+    solver: Solver | None = None
 
     def __post_init__(self) -> None:
         if not (type(self.steps) is int and type(self.last) is int and 1 <= self.last <= self.steps):
@@ -162,25 +202,22 @@ class PathIndependence:
 
     def __call__(self, model: Objective, x: Any, y: Any, generator: torch.Generator | None = None) -> Tensor:
         """The penalty of one batch, a scalar; ``y`` is not looked at."""
-        if generator is None:
-            raise ValueError(
-                "`PathIndependence` draws its other start from a generator; got none. Pass `generator=torch.Generator().manual_seed(0)`."
-            )
+        generator = _wanted("PathIndependence", "other start", generator)
         ends = []
         for start in (None, self.begin(model, x, generator)):
-            adjoint = Truncated(self.last)
             found = infer(
                 model,
                 x,
                 steps=self.steps,
+                solver=self.solver,
                 start=start,
                 keep="last",
                 stop=never(model),
-                adjoint=adjoint,
+                adjoint=Truncated(self.last),
                 generator=generator,
-            )
-            ends.append(rows.flatten(found.raise_for_status().z))
-        return 1 - torch.cosine_similarity(*ends, dim=1).mean()
+            ).raise_for_status()
+            ends.append(found.answer if self.answers else found.z)
+        return self.apart(*ends).mean()
 
 
 @dataclass(frozen=True)
@@ -192,6 +229,7 @@ class Together:
 
     Raises:
         ValueError: no part.
+        TypeError: a part that is no pair of a number and a loss.
 
     Example:
         >>> import torch, ebm
@@ -206,8 +244,22 @@ class Together:
     def __init__(self, *parts: tuple[float, Rule]) -> None:
         if not parts:
             raise ValueError("`Together` adds at least one loss; got none. Pass (1.0, Progressive(...)), say.")
+        for part in parts:
+            if not isinstance(part, tuple) or len(part) != 2 or isinstance(part[0], str) or not callable(part[1]):
+                raise TypeError(
+                    f"`Together` adds pairs of a weight and a loss; got {type(part).__name__}. Pass (1.0, Progressive(...)), say."
+                )
         object.__setattr__(self, "parts", parts)
 
-    def __call__(self, model: Objective, x: Any, y: Any, generator: torch.Generator) -> Tensor:
+    def __call__(self, model: Objective, x: Any, y: Any, generator: torch.Generator | None = None) -> Tensor:
         """The sum for one batch, a scalar."""
         return torch.stack([weight * rule(model, x, y, generator) for weight, rule in self.parts]).sum()
+
+
+def _wanted(owner: str, what: str, generator: torch.Generator | None) -> torch.Generator:
+    if generator is None:
+        raise ValueError(
+            f"`{owner}` draws its {what} from a generator; got none. Pass `generator=torch.Generator().manual_seed(0)`, the same "
+            "one to every call."
+        )
+    return generator

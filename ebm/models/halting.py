@@ -7,11 +7,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ebm import rows
+from ebm.engine.stop import Stop
 from ebm.noise import Draw
-from ebm.objective import Objective, Point
+from ebm.objective import Flip, Objective, Point, Update
+from ebm.solvers import Picard
 from ebm.solvers.base import Solver
 
 __all__ = ["Halted", "Halting", "PooledLogit"]
+
+_PASSED_ON = frozenset({"energy", "gradient", "conditional", "sweep", "flip", "residuals"})
 
 
 class Halted(NamedTuple):
@@ -30,15 +35,15 @@ class Halting(Objective):
     r"""A model with a halting head: its read-out is a `Halted` pair of its answer and one logit a sample.
 
     The latent moves exactly as that of the model. The losses `ACT`, `PonderNet` and `QHead` teach the head, and the stop rules `Halts`,
-    `HaltsBySum` and `HaltsByChance` ask it.
+    `HaltsBySum` and `HaltsByChance` ask it. Solver, stop rule and step limit are those of the model.
 
     Args:
-        model: an energy or an update whose latent is one tensor.
+        model: an energy or an update.
         head: maps the latent to one logit a sample, (B,) or (B, 1): `PooledLogit(width)`, say.
 
     Raises:
         TypeError: a model or a head of another type.
-        ValueError: at the call, a head that gives anything but one number a sample.
+        ValueError: a ladder or a composite; at the call, a head that gives anything but one number a sample.
 
     Example:
         >>> import torch, ebm
@@ -58,9 +63,13 @@ class Halting(Objective):
                 f"`Halting(model, head)` is an objective and a module; got {type(model).__name__} and {type(head).__name__}. "
                 "Pass a cell and `ebm.PooledLogit(width)`, say."
             )
+        if model.provides & {"levels", "prox"}:
+            raise ValueError(
+                f"`Halting` wraps models of one landscape without a term beside it; got {type(model).__name__}. Wrap the model inside it."
+            )
         self.model = model
         self.halt = head
-        self.provides = model.provides & {"energy", "gradient"}
+        self.provides = model.provides & _PASSED_ON
         self.default_steps = model.default_steps
 
     def condition(self, x: Any) -> Any:
@@ -71,9 +80,30 @@ class Halting(Objective):
         """The model's."""
         return self.model.init_latent(c, draw)
 
+    def forward(self, z: Any, c: Any) -> Any:
+        """The model's: an energy a sample, (B,), or the next latent."""
+        return self.model(z, c)
+
     def point(self, z: Any, c: Any) -> Point:
         """The model's."""
         return self.model.point(z, c)
+
+    def conditional(self, z: Any, c: Any, block: Tensor) -> Tensor:
+        """The model's."""
+        return self.model.conditional(z, c, block)  # pyright: ignore[reportCallIssue]
+
+    def sweep(self, z: Any, c: Any, held: Any = None) -> Any:
+        """The model's."""
+        inner: Any = self.model
+        return inner.sweep(z, c) if held is None else inner.sweep(z, c, held)
+
+    def flip(self, z: Any, c: Any, block: Tensor) -> Flip:
+        """The model's."""
+        return self.model.flip(z, c, block)  # pyright: ignore[reportCallIssue]
+
+    def residuals(self, z: Any, c: Any) -> Tensor:
+        """The model's."""
+        return self.model.residuals(z, c)  # pyright: ignore[reportCallIssue]
 
     def residual(self, point: Point, c: Any) -> Tensor:
         """The model's."""
@@ -81,18 +111,24 @@ class Halting(Objective):
 
     def readout(self, z: Any, c: Any) -> Halted:
         """The model's answer, and the logit of halting."""
-        logit = self.halt(z)
-        logit = logit[:, 0] if logit.ndim == 2 and logit.shape[1] == 1 else logit
-        if logit.ndim != 1:
+        logit, batch = self.halt(z), rows.count(z)
+        if not isinstance(logit, Tensor) or logit.shape not in ((batch,), (batch, 1)):
+            got = tuple(logit.shape) if isinstance(logit, Tensor) else type(logit).__name__
             raise ValueError(
-                f"The head of `Halting` gives one logit a sample, (B,) or (B, 1); got {tuple(logit.shape)}. Pool over positions, as "
+                f"The head of `Halting` gives one logit for each of B = {batch} samples, (B,) or (B, 1); got {got}. Pool over positions, as "
                 "`PooledLogit` does."
             )
-        return Halted(self.model.readout(z, c), logit)
+        return Halted(self.model.readout(z, c), logit.reshape(batch))
 
     def default_solver(self) -> Solver | None:
-        """The model's."""
-        return self.model.default_solver()
+        """The model's, if what it needs is passed on."""
+        solver = self.model.default_solver() or (Picard() if isinstance(self.model, Update) else None)
+        return solver if solver is not None and solver.needs <= self.provides else None
+
+    def default_stop(self) -> Stop | None:
+        """The model's, unless it asks for what is not passed on or reads an answer, which is now a pair."""
+        stop = self.model.default_stop()
+        return None if stop is None or stop.reads or not stop.needs <= self.provides else stop
 
 
 class PooledLogit(nn.Module):

@@ -112,7 +112,7 @@ BAD: list[tuple[Any, type[Exception], str]] = [
     (lambda: JacobianPenalty()(Quadratic(), X, None, draws()), TypeError, "measures an `Update`; got Quadratic"),
     (lambda: PathIndependence(steps=3, last=4), ValueError, "1 <= last <= steps.*got 4 and 3"),
     (lambda: PathIndependence()(cell(), X, None), ValueError, "draws its other start from a generator; got none"),
-    (lambda: Settled(functional.cross_entropy, steps=0), ValueError, "at least 1; got 0"),
+    (lambda: Settled(functional.cross_entropy, steps=0), ValueError, "wants 1 <= least <= most; got 0"),
     (lambda: Together(), ValueError, "at least one loss; got none"),
 ]
 
