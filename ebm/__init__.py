@@ -4,7 +4,7 @@ This is the package `ebm` of the distribution `equilibrate`; two unrelated distr
 cannot share an environment with it. ``ebm.__version__`` and this sentence tell which one is installed.
 """
 
-from ebm import diagnostics, rows, tasks
+from ebm import diagnostics, rows, tasks, training
 from ebm.diagnostics import Calibration, Diagnosis, Outlook, calibrate, diagnose
 from ebm.engine import (
     GMRES,
@@ -245,4 +245,5 @@ __all__ = [
     "rows",
     "stream",
     "tasks",
+    "training",
 ]
