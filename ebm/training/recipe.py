@@ -60,8 +60,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for item in fields(self):
-            value = getattr(self, item.name)
-            if value is None and item.default is None:
+            value: Any = getattr(self, item.name)
+            if (value, item.default) == (None, None):
                 continue
             if item.name in ("updates", "batch", "every", "patience"):
                 right = type(value) is int and value >= 1
