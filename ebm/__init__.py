@@ -4,7 +4,7 @@ This is the package `ebm` of the distribution `equilibrate`; two unrelated distr
 cannot share an environment with it. ``ebm.__version__`` and this sentence tell which one is installed.
 """
 
-from ebm import diagnostics, rows, tasks, training
+from ebm import diagnostics, losses, rows, tasks, training
 from ebm.diagnostics import Calibration, Diagnosis, Outlook, calibrate, diagnose
 from ebm.engine import (
     GMRES,
@@ -18,6 +18,9 @@ from ebm.engine import (
     ConjugateGradient,
     Detached,
     FlopCounter,
+    Halts,
+    HaltsByChance,
+    HaltsBySum,
     Implicit,
     LinearSolver,
     LinearSolveWarning,
@@ -52,6 +55,8 @@ from ebm.models import (
     GradedHopfield,
     Grid,
     GroupL1,
+    Halted,
+    Halting,
     Hopfield,
     Houses,
     Ladder,
@@ -67,6 +72,7 @@ from ebm.models import (
     Nudged,
     Pairs,
     Polynomial,
+    PooledLogit,
     PredictiveCoding,
     RectifiedPolynomial,
     Sum,
@@ -177,6 +183,11 @@ __all__ = [
     "GradedHopfield",
     "Grid",
     "GroupL1",
+    "Halted",
+    "Halting",
+    "Halts",
+    "HaltsByChance",
+    "HaltsBySum",
     "Hopfield",
     "Houses",
     "Implicit",
@@ -212,6 +223,7 @@ __all__ = [
     "Plateau",
     "Point",
     "Polynomial",
+    "PooledLogit",
     "PredictiveCoding",
     "Progressive",
     "Project",
@@ -248,6 +260,7 @@ __all__ = [
     "diagnose",
     "diagnostics",
     "infer",
+    "losses",
     "rows",
     "stream",
     "tasks",

@@ -76,6 +76,15 @@ class Statistics:
         sums = {name: value + other.sums[name] for name, value in self.sums.items()}
         return Statistics(self.count + other.count, sums, self.weight_shape, joined(self.traces, other.traces))
 
+    def of_units(self, rows: Tensor) -> Statistics:
+        """The statistics of some units, as of a weight that has no others; for sums that all have the unit as first axis.
+
+        Args:
+            rows: their numbers, (K,).
+        """
+        sums = {name: value[rows] for name, value in self.sums.items()}
+        return Statistics(self.count, sums, (len(rows), *self.weight_shape[1:]))
+
     def _kind(self) -> dict[str, tuple[int, ...]]:
         """What two statistics must share to be added: every name and shape."""
         shapes = {name: tuple(self.sums[name].shape) for name in sorted(self.sums)}

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from hebbian import checks
 
-__all__ = ["Dense", "Synapse", "per_unit"]
+__all__ = ["Dense", "Synapse", "few", "per_unit"]
 
 
 def per_unit(values: Tensor, weight: Tensor) -> Tensor:
@@ -32,6 +32,25 @@ def per_unit(values: Tensor, weight: Tensor) -> Tensor:
                 [10., 10., 10.]])
     """
     return values.reshape(-1, *[1] * (weight.ndim - 1))
+
+
+def few(chosen: Tensor) -> Tensor | None:
+    r"""Which units were chosen, where it pays to look at them alone: at least one, and at most a quarter of all.
+
+    Args:
+        chosen: (units,), not zero for a unit that was.
+
+    Returns:
+        their numbers, (K,), in order; None where there are none, or more.
+
+    Example:
+        >>> import torch
+        >>> from hebbian.synapse import few
+        >>> few(torch.tensor([0.0, 2.0, 0.0, 0.0])), few(torch.tensor([1.0, 2.0, 0.0, 0.0]))
+        (tensor([1]), None)
+    """
+    rows = chosen.nonzero()[:, 0]
+    return rows if 0 < 4 * len(rows) <= len(chosen) else None
 
 
 class Synapse(ABC):
@@ -65,6 +84,16 @@ class Synapse(ABC):
 
         The gradient of $\sum \mathrm{post} \cdot \mathrm{forward}(W, \mathrm{pre})$ by the weight, written directly.
         """
+
+    def outer_of_few(self, post: Tensor, pre: Tensor, active: Tensor) -> Tensor:
+        r"""`outer`, where most units are likely to be silent at every use: a geometry that can leaves them out.
+
+        Args:
+            post: ``(B, units, *places)``.
+            pre: (B, ...).
+            active: (units,), not zero for each unit whose ``post`` is not zero throughout; others may be either.
+        """
+        return self.outer(post, pre)
 
     def outer_each(self, post: Tensor, pre: Tensor) -> Tensor:
         r"""`outer` of each sample by itself, ``(B, *weight_shape)``: for rules that keep a change a sample, and no others."""
@@ -190,6 +219,17 @@ class Dense(Synapse):
         """
         self.check(pre, post)
         return post.T @ pre
+
+    def outer_of_few(self, post: Tensor, pre: Tensor, active: Tensor) -> Tensor:
+        """`outer`, by the product of the ``active`` units alone where they are at most a quarter of all.
+
+        A class of its own that derives from this one may have another `outer`, and gets that.
+        """
+        self.check(pre, post)
+        rows = few(active) if type(self) is Dense else None
+        if rows is None:
+            return self.outer(post, pre)
+        return post.new_zeros(self.weight_shape).index_copy_(0, rows, post[:, rows].T @ pre)
 
     def outer_each(self, post: Tensor, pre: Tensor) -> Tensor:
         """Post times pre of each sample, (B, out_features, in_features)."""

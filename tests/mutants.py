@@ -151,9 +151,30 @@ FAULTS = [
     Fault(
         "all of SoftHebb's losers learn",
         "hebbian/rules/soft_hebb.py",
-        "share *= behind.sign_().mul_(2).add_(1)",
-        "share *= 1",
+        "share.copysign_(behind)",
+        "share.copysign_(share)",
         "tests/hebbian/test_competition.py -k oft_hebb",
+    ),
+    Fault(
+        "only the last part of a batch counts",
+        "hebbian/rules/parts.py",
+        "total[name].add_(value) if name in total else value",
+        "value",
+        "tests/hebbian/test_competition.py -k in_parts",
+    ),
+    Fault(
+        "the product of few units is put where the first ones are",
+        "hebbian/synapse.py",
+        "index_copy_(0, rows, post[:, rows].T @ pre)",
+        "narrow(0, 0, len(rows)).copy_(post[:, rows].T @ pre)",
+        "tests/hebbian/test_competition.py -k few_units",
+    ),
+    Fault(
+        "the lengths of rows that won are those before",
+        "hebbian/rules/winner_take_all.py",
+        "_half_square(before.add_(moved))",
+        "_half_square(before)",
+        "tests/hebbian/test_competition.py -k lengths_it",
     ),
     Fault(
         "Krotov and Hopfield's runner-up learns",

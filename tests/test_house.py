@@ -31,6 +31,7 @@ MAY_IMPORT = {
     "ebm.engine.loop": _LOOP,
     "ebm.engine.tape": (*_SAYS, "ebm.engine.field"),
     "ebm.engine.adjoint": (*_SAYS, "ebm.engine.tape"),
+    "ebm.engine.halting": (*_SAYS, "ebm.engine.stop"),
     "ebm.engine.budget": _LOOP,
     "ebm.engine.carry": _LOOP,
     "ebm.engine.compiled": (*_LOOP, "ebm.engine.carry"),

@@ -4,6 +4,7 @@ from ebm.engine.adjoint import Adjoint, Detached, Truncated, Unroll
 from ebm.engine.budget import Budget
 from ebm.engine.driver import infer, stream
 from ebm.engine.flops import FlopCounter
+from ebm.engine.halting import Halts, HaltsByChance, HaltsBySum
 from ebm.engine.implicit import Implicit
 from ebm.engine.joined import AllOf, AnyOf, Patience
 from ebm.engine.linear import GMRES, AndersonLinear, ConjugateGradient, LinearSolver, LinearSolveWarning, Neumann
@@ -23,6 +24,9 @@ __all__ = [
     "ConjugateGradient",
     "Detached",
     "FlopCounter",
+    "Halts",
+    "HaltsByChance",
+    "HaltsBySum",
     "Implicit",
     "LinearSolveWarning",
     "LinearSolver",

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from ebm import rows
-from ebm.engine import Look, Stop, Unroll, infer, stream
-from ebm.noise import Draw, draw_keys
+from ebm.losses.stretch import Begin, Stretch, check_stretch
 from ebm.objective import Objective
-from ebm.solution import Solution
 from ebm.solvers.base import Solver
 
 __all__ = ["Every", "Last", "Over", "Progressive"]
@@ -81,6 +78,7 @@ class Progressive:
         noise_scale: standard deviation of that noise, >= 0, in units of the latent.
         over: which of the k answers count: `Every()`, `Last()`, or an object with ``weights(k)``.
         solver: how the latent moves; None asks the model.
+        begin: where a batch begins, `Elsewhere(...)` or an object of your own; None, and wherever it says None: as above.
 
     Raises:
         TypeError: ``loss`` cannot be called, or steps that are not whole numbers.
@@ -106,6 +104,7 @@ class Progressive:
     noise_scale: float = 1.0
     over: Over = Every()
     solver: Solver | None = None
+    begin: Begin | None = None
 
     def __post_init__(self) -> None:
         if not callable(self.loss):
@@ -113,14 +112,7 @@ class Progressive:
                 f"`Progressive(loss)` must be callable as loss(answer, y); got {type(self.loss).__name__}. "
                 "Pass `torch.nn.functional.cross_entropy`, say."
             )
-        _check_range("burn_in", self.burn_in, 0)
-        _check_range("steps", self.steps, 1)
-        if not 0 <= self.noise_start <= 1:
-            raise ValueError(
-                f"`Progressive(noise_start=...)` is a probability; got {self.noise_start}. Pass a number from 0 to 1."
-            )
-        if not self.noise_scale >= 0:
-            raise ValueError(f"`Progressive(noise_scale=...)` may not be negative; got {self.noise_scale}. Try 1.")
+        check_stretch("Progressive", self)
 
     def __call__(self, model: Objective, x: Any, y: Any, generator: torch.Generator | None = None) -> Tensor:
         """The loss of one batch, a scalar; ``backward()`` on it writes the gradient.
@@ -137,78 +129,12 @@ class Progressive:
             ValueError: no generator, though something is to be drawn; or the engine's own refusals.
             InferenceError: some samples ended NONFINITE; training on the others in silence would hide it.
         """
-        self._check_generator(generator)
-        count = _drawn(self.burn_in, generator)
-        weights = self.over.weights(_drawn(self.steps, generator))
-        begin = self._begin(model, x, generator)
-        options: dict[str, Any] = {"solver": self.solver, "stop": _never(model), "generator": generator}
-        if count:
-            # the solver's memory goes on, so training sees the very path that settling takes
-            begin = {"resume": infer(model, x, steps=count, keep="last", **begin, **options).raise_for_status()}
-        items = stream(model, x, steps=len(weights), adjoint=Unroll(), **begin, **options)
-        return self._weighed(items, weights, y)
-
-    def _weighed(self, items: Iterator[Solution], weights: Sequence[float], y: Any) -> Tensor:
-        """The weighted sum of the losses of the answers after each step."""
-        next(items).raise_for_status()  # before the first step
+        count, items = self._stretch().answers(model, x, generator)
         parts = []
-        for item, weight in zip(items, weights, strict=False):
-            item.raise_for_status()
+        for item, weight in zip(items, self.over.weights(count), strict=True):
             if weight:
                 parts.append(self.loss(item.answer, y) * weight)
         return torch.stack(parts).sum()
 
-    def _begin(self, model: Objective, x: Any, generator: torch.Generator | None) -> dict[str, Any]:
-        """Where settling begins: at noise, or (nothing) at the model's own start."""
-        if not self.noise_start or generator is None:
-            return {}
-        if torch.rand((), generator=generator, device=generator.device) >= self.noise_start:
-            return {}
-        keys = draw_keys(rows.count(x), next(rows.leaves(x)).device, generator)
-        draw = Draw(keys, torch.full_like(keys, -1))
-        with torch.no_grad():
-            like = model.init_latent(model.condition(x), draw)
-        return {"start": rows.scale(draw.normal(like), self.noise_scale)}
-
-    def _check_generator(self, generator: torch.Generator | None) -> None:
-        if generator is None and (self.noise_start or _random(self.burn_in) or _random(self.steps)):
-            raise ValueError(
-                "`Progressive` draws its burn-in, steps and start from a generator; got none. Pass "
-                "`generator=torch.Generator().manual_seed(0)`, the same one to every call, or settings that draw nothing."
-            )
-
-
-@dataclass(frozen=True)
-class _Never(Stop):
-    """Never done; in the place of the stop rule that a model names for serving."""
-
-    def check(self, look: Look, memory: Any) -> tuple[Tensor, Any]:
-        return torch.zeros_like(look.residual, dtype=torch.bool), None
-
-
-def _never(model: Objective) -> Stop | None:
-    return None if model.default_stop() is None else _Never()
-
-
-def _random(span: int | tuple[int, int]) -> bool:
-    return not isinstance(span, int) and span[0] < span[1]
-
-
-def _drawn(span: int | tuple[int, int], generator: torch.Generator | None) -> int:
-    """A number of steps, drawn where there is a choice."""
-    if isinstance(span, int):
-        return span
-    if generator is None or span[0] == span[1]:
-        return span[0]
-    return int(torch.randint(span[0], span[1] + 1, (), generator=generator, device=generator.device))
-
-
-def _check_range(name: str, span: Any, lowest: int) -> None:
-    ends = (span, span) if isinstance(span, int) else span
-    whole = isinstance(ends, tuple) and len(ends) == 2 and all(type(end) is int for end in ends)
-    if not whole:
-        raise TypeError(
-            f"`Progressive({name}=...)` is a whole number of steps, or (least, most); got {span!r}. Try ({lowest}, 8)."
-        )
-    if not lowest <= ends[0] <= ends[1]:
-        raise ValueError(f"`Progressive({name}=...)` wants {lowest} <= least <= most; got {span!r}. Try ({lowest}, 8).")
+    def _stretch(self) -> Stretch:
+        return Stretch(self.burn_in, self.steps, self.noise_start, self.noise_scale, self.begin, self.solver)

@@ -8,6 +8,7 @@ from ebm.models.energy_twin import EnergyTwin
 from ebm.models.gated import Gated
 from ebm.models.gated_cell import GatedCell
 from ebm.models.grids import Grid
+from ebm.models.halting import Halted, Halting, PooledLogit
 from ebm.models.hopfield import GradedHopfield, Hopfield
 from ebm.models.houses import Houses
 from ebm.models.ladder import Ladder, Levelled
@@ -40,6 +41,8 @@ __all__ = [
     "GradedHopfield",
     "Grid",
     "GroupL1",
+    "Halted",
+    "Halting",
     "Hopfield",
     "Houses",
     "Ladder",
@@ -55,6 +58,7 @@ __all__ = [
     "Nudged",
     "Pairs",
     "Polynomial",
+    "PooledLogit",
     "PredictiveCoding",
     "RectifiedPolynomial",
     "Start",

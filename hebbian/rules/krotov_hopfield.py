@@ -10,7 +10,7 @@ from torch import Tensor
 from hebbian import checks
 from hebbian.rule import LocalRule, State
 from hebbian.statistics import Statistics, decayed, one_over_largest
-from hebbian.synapse import Synapse
+from hebbian.synapse import Synapse, few
 
 __all__ = ["KrotovHopfield"]
 
@@ -78,15 +78,24 @@ class KrotovHopfield(LocalRule):
     def sums(
         self, synapse: Synapse, pre: Tensor, post: Tensor, state: State, signal: Tensor | None
     ) -> dict[str, Tensor]:
-        """The correlation of the gates with the input, and each unit's gates times its currents, (units,)."""
+        """The correlation of the gates with the input; each unit's gates times its currents, and how far they were open, (units,)."""
         gate = torch.zeros_like(post)
         rank = post.topk(min(self.k, post.shape[1]), dim=1).indices
         if rank.shape[1] == self.k:
             gate.scatter_(1, rank[:, -1:], -self.anti)
         gate.scatter_(1, rank[:, :1], 1.0)
-        return {"outer": synapse.outer(gate, pre), "current": synapse.over_uses(gate * post)}
+        opened = synapse.over_uses(gate.abs())
+        outer = synapse.outer_of_few(gate, pre, opened)
+        return {"outer": outer, "current": synapse.over_uses(gate * post), "open": opened}
 
     def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Tensor, State]:
         """Growth less each unit's own decay, in the scale of the rate; the state is not used."""
+        rows = few(statistics.sums["open"])  # no other unit changes
+        if rows is None:
+            return self._change(statistics, weight), state
+        change = self._change(statistics.of_units(rows), weight[rows])
+        return torch.zeros_like(weight).index_copy_(0, rows, change), state
+
+    def _change(self, statistics: Statistics, weight: Tensor) -> Tensor:
         change = decayed(statistics, weight, "current", growth=self.radius**self.p)
-        return change.mul_(self.rate * (one_over_largest(change) if self.scaled else 1)), state
+        return change.mul_(self.rate * (one_over_largest(change) if self.scaled else 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -9,12 +10,14 @@ from torch import Tensor
 
 from hebbian import checks
 from hebbian.rule import LocalRule, State
+from hebbian.rules.parts import summed
 from hebbian.statistics import Statistics, decayed, one_over_largest
 from hebbian.synapse import Synapse, per_unit
 
 __all__ = ["SoftHebb"]
 
-_NEGLIGIBLE = -80.0  # below, an exponential is a denormal number, which takes processors many times as long
+_LN_2 = math.log(2)
+_NEGLIGIBLE = -115.0  # below, a power of two is a denormal number, which takes processors many times as long
 
 
 @dataclass(frozen=True)
@@ -72,12 +75,18 @@ class SoftHebb(LocalRule):
         self, synapse: Synapse, pre: Tensor, post: Tensor, state: State, signal: Tensor | None
     ) -> dict[str, Tensor]:
         """The correlation of the shares with the input, and each unit's shares times its drives, (units,)."""
+        return summed(self._sums, synapse, pre, post)
+
+    def _sums(self, synapse: Synapse, pre: Tensor, post: Tensor) -> dict[str, Tensor]:
+        """`sums` of a part of the batch, in two buffers of the size of ``post``."""
         behind = post - post.amax(dim=1, keepdim=True)  # zero for the winner, below for the others
-        share = (behind / self.temperature).clamp_min_(_NEGLIGIBLE).exp_()
+        behind /= self.temperature * _LN_2  # a power of two is half the price of one of e
+        share = behind.clamp_min(_NEGLIGIBLE).exp2_()
         share /= share.sum(dim=1, keepdim=True)
         if self.anti:
-            share *= behind.sign_().mul_(2).add_(1)
-        return {"outer": synapse.outer(share, pre), "drive": synapse.over_uses(share * post)}
+            share.copysign_(behind)  # x - x is +0: the winner, or each of several equal ones, keeps its sign
+        drive = synapse.over_uses(torch.mul(share, post, out=behind))
+        return {"outer": synapse.outer(share, pre), "drive": drive}
 
     def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Tensor, State]:
         """Growth less each unit's own decay, each at its own rate; the state is not used."""

@@ -9,9 +9,8 @@ from torch import Tensor
 
 from hebbian import checks
 from hebbian.rule import LocalRule, State
-from hebbian.rules.instar import instar_sums
 from hebbian.statistics import Statistics, decayed
-from hebbian.synapse import Synapse
+from hebbian.synapse import Synapse, few
 
 __all__ = ["WinnerTakeAll"]
 
@@ -74,12 +73,22 @@ class WinnerTakeAll(LocalRule):
         """The correlation of the winners with the input, and how often each unit won, (units,)."""
         worth = post - state.to(post.dtype).view(1, -1, *[1] * (post.ndim - 2)) if self.nearest else post
         winners = worth.topk(min(self.k, post.shape[1]), dim=1).indices
-        return instar_sums(synapse, pre, torch.zeros_like(post).scatter_(1, winners, 1.0))
+        gate = torch.zeros_like(post).scatter_(1, winners, 1.0)
+        won = synapse.over_uses(gate)
+        return {"outer": synapse.outer_of_few(gate, pre, won), "gate": won}
 
     def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Tensor, State]:
         """Towards the mean of what was won, and the next lengths."""
-        change = decayed(statistics, weight, "gate", self.rate)
-        return change, _half_square(weight + change) if self.nearest else None
+        rows = few(statistics.sums["gate"])  # no other unit changes
+        if rows is None:
+            change = decayed(statistics, weight, "gate", self.rate)
+            return change, _half_square(weight + change) if self.nearest else None
+        before = weight[rows]
+        moved = decayed(statistics.of_units(rows), before, "gate", self.rate)
+        change = torch.zeros_like(weight).index_copy_(0, rows, moved)
+        if not self.nearest:
+            return change, None
+        return change, _half_square(weight).index_copy_(0, rows, _half_square(before.add_(moved)))
 
 
 def _half_square(weight: Tensor) -> Tensor:

@@ -132,6 +132,11 @@ def matrix_cell() -> Case:
     return Case(seeded(lambda: ebm.MatrixCell(2, 2)), numbers(4, 1, 3, 3), steps=4)
 
 
+def halting() -> Case:
+    cell = lambda: ebm.GatedCell(1, width=3, head=nn.Conv1d(3, 2, 1), dims=1)  # noqa: E731
+    return Case(seeded(lambda: ebm.Halting(cell(), ebm.PooledLogit(3, axis=1))), numbers(4, 1, 6), steps=4)
+
+
 def energy_twin() -> Case:
     cell = lambda: ebm.GatedCell(1, width=3, head=nn.Conv1d(3, 2, 1), dims=1)  # noqa: E731
     return Case(seeded(lambda: ebm.EnergyTwin(cell())), numbers(4, 1, 6))
@@ -277,6 +282,7 @@ MODELS: dict[str, Callable[[], Case]] = {
     "board cell": board_cell,
     "attention cell": attention_cell,
     "matrix cell": matrix_cell,
+    "halting": halting,
     "energy twin": energy_twin,
     "monotone cell": monotone_cell,
     "hopfield": hopfield,

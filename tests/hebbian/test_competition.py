@@ -21,6 +21,7 @@ from hebbian import (
     WinnerTakeAll,
     step,
 )
+from hebbian.testing import Case, check_rule
 
 
 def draw(seed: int, *shapes: tuple[int, ...]) -> list[Tensor]:
@@ -39,8 +40,9 @@ def ranked(currents: Tensor) -> list[int]:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_krotov_hopfield_by_a_loop(seed: int) -> None:
-    weight, pre = draw(seed, (5, 4), (9, 4))
+@pytest.mark.parametrize("units", [5, 80])  # of 80 at most 18 change, and only they are computed
+def test_krotov_hopfield_by_a_loop(seed: int, units: int) -> None:
+    weight, pre = draw(seed, (units, 4), (9, 4))
     for p, k in ((2.0, 2), (3.0, 3)):
         rule = KrotovHopfield(0.1, p=p, k=k, anti=0.3, radius=1.2)
         currents = pre @ rule.weighed(weight).T
@@ -90,6 +92,26 @@ def test_soft_hebb_by_a_loop(seed: int, anti: bool) -> None:
     torch.testing.assert_close(scaled, 0.2 * wanted / wanted.abs().max())
 
 
+@pytest.mark.parametrize("anti", [False, True])
+def test_soft_hebb_of_a_batch_that_is_taken_in_parts(anti: bool) -> None:
+    (pre,) = draw(8, (7, 2, 40, 40))
+    synapse, rule = Conv2d(2, 40, 3), SoftHebb(0.1, 0.5, anti)
+    weight = draw(9, synapse.weight_shape)[0]
+    drives = synapse.forward(weight, pre)  # 57,760 numbers a sample: four samples make a part
+    sums = rule.statistics(synapse, pre, drives, None).sums
+    signed = torch.softmax(drives / 0.5, 1)
+    if anti:
+        signed = torch.where(drives == drives.amax(1, keepdim=True), signed, -signed)
+    torch.testing.assert_close(sums["outer"], synapse.outer(signed, pre))
+    torch.testing.assert_close(sums["drive"], (signed * drives).sum((0, 2, 3)))
+
+
+def test_every_one_of_equal_winners_learns_and_a_loser_far_behind_has_no_share() -> None:
+    drives = torch.tensor([[3.0, 3.0, -500.0]], dtype=torch.float64)
+    outer = SoftHebb(0.1).statistics(Dense(1, 3), torch.ones_like(drives[:, :1]), drives, None).sums["outer"]
+    torch.testing.assert_close(outer[:, 0], torch.tensor([0.5, 0.5, 0.0], dtype=torch.float64))
+
+
 @pytest.mark.parametrize("adaptive", [0.0, 0.5])
 def test_soft_hebb_draws_rows_to_length_one(adaptive: float) -> None:
     source = torch.Generator().manual_seed(0)
@@ -116,6 +138,51 @@ def test_the_winner_is_the_nearest_row_and_a_full_step_is_online_k_means(seed: i
     for x, unit in zip(pre, nearest.tolist(), strict=True):
         wanted[unit] += (x - weight[unit]) / 60
     torch.testing.assert_close(change_of(WinnerTakeAll(1.0), weight, pre, pre @ weight.T), wanted)
+
+
+@pytest.mark.parametrize("units", [4, 80])  # of 80 at most 18 win, and only they are computed
+@pytest.mark.parametrize("nearest", [False, True])
+def test_winner_take_all_by_a_loop_and_the_lengths_it_remembers(units: int, nearest: bool) -> None:
+    weight, pre = draw(0, (units, 3), (9, 3))
+    wanted, synapse, rule = torch.zeros_like(weight), Dense(3, units), WinnerTakeAll(0.7, k=2, nearest=nearest)
+    for x in pre:
+        worth = weight @ x - 0.5 * nearest * weight.square().sum(1)
+        for unit in ranked(worth)[:2]:
+            wanted[unit] += 0.7 * (x - weight[unit]) / 9
+    statistics = rule.statistics(synapse, pre, pre @ weight.T, rule.init_state(synapse, weight))
+    change, state = rule.delta(statistics, weight, rule.init_state(synapse, weight))
+    torch.testing.assert_close(change, wanted)
+    if nearest:
+        torch.testing.assert_close(state, (weight + wanted).square().sum(1) / 2)
+
+
+@pytest.mark.parametrize("rule", [KrotovHopfield(0.1, k=3), WinnerTakeAll(0.1)], ids=str)
+def test_workers_agree_with_one_batch_where_few_of_many_units_change(rule) -> None:
+    weight, pre = draw(7, (600, 6), (64, 6))
+    synapse, state = Dense(6, 600), rule.init_state(Dense(6, 600), weight)
+    parts = [rule.statistics(synapse, x[None], x[None] @ weight.T, state) for x in pre]
+    change, _ = rule.delta(sum(parts[1:], parts[0]), weight, state)
+    whole, _ = rule.delta(rule.statistics(synapse, pre, pre @ weight.T, state), weight, state)
+    torch.testing.assert_close(change, whole)
+    still = whole.abs().sum(1) == 0
+    assert 0 < int((~still).sum()) <= 128
+    case = Case(synapse, weight, pre[:12], pre[:12] @ weight.T)
+    check_rule(rule, case, quiet=isinstance(rule, KrotovHopfield))  # silence is an input that can be won
+
+
+def test_a_geometry_with_a_product_of_its_own_keeps_it_where_few_units_are_active() -> None:
+    class Halved(Dense):
+        def outer(self, post: Tensor, pre: Tensor) -> Tensor:
+            return 0.5 * super().outer(post, pre)
+
+    post = torch.zeros(3, 8, dtype=torch.float64)
+    post[:, 5] = 2.0
+    (pre,) = draw(0, (3, 4))
+    wanted = torch.zeros(8, 4, dtype=torch.float64)
+    wanted[5] = 2 * pre.sum(0)
+    torch.testing.assert_close(Dense(4, 8).outer_of_few(post, pre, post.sum(0)), wanted)
+    torch.testing.assert_close(Halved(4, 8).outer_of_few(post, pre, post.sum(0)), 0.5 * wanted)
+    torch.testing.assert_close(Dense(4, 8).outer_of_few(0 * post, pre, post.sum(0)), 0 * wanted)
 
 
 def test_winner_take_all_comes_to_rest_where_k_means_does() -> None:

@@ -1,0 +1,85 @@
+"""
+Prefix sums: trained on 32 bits, asked about 2,048
+==================================================
+
+A gated cell on a line is trained to say, at every bit, whether the ones so far are odd. It sees strings of 32 bits and is asked about strings sixty-four times as
+long, for as many steps as it takes. Beside it: the energy twin with the same parameters, a feed-forward highway network of forty times as many, and the answers that take no
+learning. Weights are chosen on held-out strings of 64 bits, twice the training's length.
+"""
+
+import torch
+from torch import nn
+
+import ebm
+from ebm.tasks import PrefixSums
+from ebm.training import Recipe, Validation
+from support.highway import Highway
+from support.reasoning import Contender, Experiment, Trial, plain
+from support.reasoning_report import arguments, run
+
+WIDTH = 20
+TASK = PrefixSums(32)
+
+
+def cell() -> ebm.GatedCell:
+    """The model: one gated convolution."""
+    return ebm.GatedCell(1, WIDTH, nn.Conv1d(WIDTH, 2, 1), dims=1)
+
+
+def twin() -> ebm.EnergyTwin:
+    """The energy with the same parameters."""
+    return ebm.EnergyTwin(cell())
+
+
+def layer(head: nn.Module | None) -> ebm.GatedCell:
+    """A layer of the feed-forward rival."""
+    return ebm.GatedCell(1, 40, head, dims=1)
+
+
+def highway() -> Highway:
+    """Twelve layers that run once."""
+    return Highway(layer, 12, nn.Conv1d(40, 2, 1))
+
+
+RULE = ebm.Progressive(TASK.loss, burn_in=(0, 100), steps=24, noise_start=0.5)
+RECIPE = Recipe(updates=500, batch=64, learning_rate=1e-2, every=50)
+LONG = Recipe(updates=1500, batch=64, learning_rate=3e-3, every=250)
+
+EXPERIMENT = Experiment(
+    name="prefix_sums",
+    title="Prefix sums, trained on 32 bits",
+    tasks=(TASK,),
+    contenders=(
+        Contender("gated cell", cell, RULE, RECIPE),
+        Contender("its energy twin", twin, RULE, RECIPE),
+        Contender("highway network", highway, plain(TASK.loss), LONG),
+    ),
+    looks=(Validation("32 bits", PrefixSums(32), 200, 64), Validation("64 bits", PrefixSums(64), 200, 128)),
+    choice="64 bits",
+    trials=(
+        Trial("32 bits", PrefixSums(32), 1000, (4, 8, 16, 24, 32, 48, 64)),
+        Trial("128 bits", PrefixSums(128), 500, (16, 32, 64, 96, 128, 192, 256)),
+        Trial("512 bits", PrefixSums(512), 500, (64, 128, 256, 384, 512, 640, 1024)),
+        Trial("2,048 bits", PrefixSums(2048), 50, (256, 512, 1024, 1536, 2048, 2560, 4096), batch=25),
+    ),
+)
+
+
+def strip(figure: object, model: ebm.Objective) -> None:
+    """The answer to one string, step by step: rows are steps, black where it is still wrong."""
+    bits, sums = PrefixSums(128).sample(1, torch.Generator().manual_seed(3))
+    items = list(ebm.stream(model, bits, steps=160, keep="last"))
+    wrong = torch.stack([(item.answer.argmax(1) != sums)[0] for item in items])
+    axis = figure.subplots()  # type: ignore[attr-defined]
+    axis.imshow(wrong, cmap="Greys", aspect="auto", interpolation="nearest")
+    axis.set(xlabel="position in a string of 128 bits", ylabel="step", title="where the answer is still wrong (black)")
+
+
+if __name__ == "__main__":
+    run(
+        EXPERIMENT,
+        arguments("Prefix sums far beyond training.", "prefix_sums"),
+        None,
+        ebm.Patience(ebm.AtRest(1e-3), 2),
+        strip,
+    )

@@ -1,0 +1,43 @@
+"""Feed-forward rivals of the cells: the same gates and neighbours, but every layer has weights of its own and runs once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+import ebm
+
+__all__ = ["Highway", "parameters"]
+
+
+class Highway(nn.Module):
+    """A highway network: cells in a row, each with weights of its own, each stepped once.
+
+    Args:
+        make: one layer; that of the last is given the head.
+        depth: layers.
+        head: maps the last latent to the answer.
+
+    Source: Srivastava et al. (2015), Training very deep networks.
+    """
+
+    def __init__(self, make: Callable[[nn.Module | None], ebm.Gated], depth: int, head: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([make(head if layer == depth - 1 else None) for layer in range(depth)])
+
+    def forward(self, x: Any) -> Any:
+        """The answer after the last layer."""
+        z = None
+        for layer in self.layers:
+            assert isinstance(layer, ebm.Gated)
+            c = layer.condition(x)
+            z = layer(torch.zeros_like(layer.init_latent(c, None)) if z is None else z, c)  # pyright: ignore[reportArgumentType]
+        return layer.readout(z, c)
+
+
+def parameters(model: nn.Module) -> int:
+    """How many numbers a model learns."""
+    return sum(parameter.numel() for parameter in model.parameters())

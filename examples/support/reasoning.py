@@ -1,0 +1,227 @@
+"""One protocol for every task of reasoning: train on small problems, choose by somewhat larger ones, test far beyond, at many step counts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+import torch.multiprocessing as multiprocessing
+from torch import Tensor, nn
+from tqdm import tqdm
+
+import ebm
+from ebm.tasks import Problems, Task, trivial
+from ebm.training import Loss, Pool, Recipe, Validation, train
+from support.highway import parameters
+
+__all__ = ["Contender", "Experiment", "Outcome", "Trial", "answered", "baselines", "halted", "learned", "plain"]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Problems to test on, drawn once from a seed that nothing else uses.
+
+    Attributes:
+        name: as printed.
+        task: what to draw.
+        count: how many problems.
+        steps: at which step counts an iterated model is scored, rising.
+        score: ``score(answer, y)``; None: the task's own.
+        batch: problems settled at a time.
+    """
+
+    name: str
+    task: Task
+    count: int
+    steps: tuple[int, ...]
+    score: Callable[[Any, Any], Tensor] | None = None
+    batch: int = 50
+
+    def problems(self) -> Problems:
+        """The problems, the same for every model."""
+        return self.task.sample(self.count, torch.Generator().manual_seed(20_260_101))
+
+    def mean(self, answer: Any, y: Any) -> Tensor:
+        """The score of each problem, or of its parts, flat."""
+        return (self.score or self.task.score)(answer, y).double().flatten()
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A model to train, and how.
+
+    Attributes:
+        name: as printed.
+        build: makes the untrained model.
+        rule: the loss.
+        recipe: how long and how fast.
+    """
+
+    name: str
+    build: Callable[[], nn.Module]
+    rule: Loss
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A task with its contenders, the first of which is the one that the experiment is about.
+
+    Attributes:
+        name: of its files.
+        title: as printed.
+        tasks: what training draws from.
+        contenders: the first settles; others may.
+        looks: validations during training.
+        choice: the look that chooses the weights; the table also says what the others would have chosen.
+        trials: the tests.
+    """
+
+    name: str
+    title: str
+    tasks: tuple[Task | Pool, ...]
+    contenders: tuple[Contender, ...]
+    looks: tuple[Validation, ...]
+    choice: str
+    trials: tuple[Trial, ...]
+
+    def small(self) -> Experiment:
+        """A few updates, a few problems: shows that it runs."""
+        tiny = tuple(replace(each, recipe=replace(each.recipe, updates=2, every=2)) for each in self.contenders)
+        tasks = tuple(Pool(each.task, 8) if isinstance(each, Pool) else each for each in self.tasks)
+        looks = tuple(replace(look, count=2, steps=2) for look in self.looks)
+        trials = tuple(replace(trial, count=2, steps=(1, 2, 4)) for trial in self.trials[:2])
+        return replace(self, contenders=tiny, tasks=tasks, looks=looks, trials=trials)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A contender trained with one seed, and tested.
+
+    Attributes:
+        seconds: processor time of the training.
+        update: that the chosen weights come from.
+        scores: by trial and step count (as text); of a model that runs once, the only count is "1".
+        apart: by the way of choosing weights ("last", and each look), then by trial: the score at the most steps.
+        weights: the chosen ones.
+    """
+
+    contender: str
+    seed: int
+    parameters: int
+    seconds: float
+    update: int
+    scores: dict[str, dict[str, float]]
+    apart: dict[str, dict[str, float]]
+    weights: dict[str, Tensor] = field(repr=False)
+
+
+def plain(loss: Callable[[Any, Any], Tensor]) -> Loss:
+    """A loss of the answer, for models that run once."""
+    return _Plain(loss)
+
+
+@dataclass(frozen=True)
+class _Plain:
+    loss: Callable[[Any, Any], Tensor]
+
+    def __call__(self, model: Any, x: Any, y: Any, generator: torch.Generator) -> Tensor:
+        return self.loss(model(x), y)
+
+
+def learned(experiment: Experiment, seeds: list[int], workers: int) -> list[Outcome]:
+    """Every contender with every seed, ``workers`` at a time, one thread each."""
+    jobs = [(experiment, index, seed) for seed in seeds for index in range(len(experiment.contenders))]
+    bar = tqdm(total=len(jobs), desc=experiment.name, unit="model")
+    if workers == 1:
+        found = []
+        for job in jobs:
+            found.append(_one(job))
+            bar.update()
+        bar.close()
+        return found
+    with multiprocessing.get_context("spawn").Pool(workers, torch.set_num_threads, (1,)) as pool:
+        found = []
+        for outcome in pool.imap(_one, jobs):
+            found.append(outcome)
+            bar.update()
+        bar.close()
+        return found
+
+
+def _one(job: tuple[Experiment, int, int]) -> Outcome:
+    experiment, index, seed = job
+    contender = experiment.contenders[index]
+    torch.manual_seed(seed)
+    model = contender.build()
+    run = train(model, contender.rule, experiment.tasks, contender.recipe, seed=seed, validate=experiment.looks)
+    apart = {}
+    for name, by in [("last", None), *((look.name, look.name) for look in experiment.looks)]:
+        run.load(model, by)
+        apart[name] = {trial.name: _last_score(model, trial) for trial in experiment.trials[-2:]}
+    run.load(model, experiment.choice)
+    scores = {trial.name: answered(model, trial) for trial in experiment.trials}
+    chosen = run.chosen[experiment.choice]
+    return Outcome(
+        contender.name, seed, parameters(model), run.seconds, chosen.update, scores, apart, dict(chosen.weights)
+    )
+
+
+@torch.no_grad()
+def answered(model: nn.Module, trial: Trial) -> dict[str, float]:
+    """The mean score at every step count of a trial; settled once, and looked at along the way."""
+    x, y = trial.problems()
+    scores: dict[str, list[Tensor]] = {}
+    for part in torch.arange(trial.count).split(trial.batch):
+        shown, wanted = ebm.rows.take(x, part), ebm.rows.take(y, part)
+        if not isinstance(model, ebm.Objective):
+            scores.setdefault("1", []).append(trial.mean(model(shown), wanted))
+            continue
+        solution, taken = None, 0
+        for count in trial.steps:
+            solution = ebm.infer(model, shown, steps=count - taken, resume=solution, keep="last")
+            scores.setdefault(str(count), []).append(trial.mean(solution.answer, wanted))
+            taken = count
+    return {count: float(torch.cat(parts).mean()) for count, parts in scores.items()}
+
+
+def _last_score(model: nn.Module, trial: Trial) -> float:
+    few = replace(trial, count=min(trial.count, 50), steps=trial.steps[-1:])
+    return next(iter(answered(model, few).values()))
+
+
+def baselines(experiment: Experiment) -> dict[str, dict[str, float]]:
+    """The answers that take no learning, by trial; those that fit something are fitted to problems of the first task."""
+    first = experiment.tasks[0]
+    task = first.task if isinstance(first, Pool) else first
+    train_on = task.sample(200, torch.Generator().manual_seed(5))
+    found = {}
+    for trial in experiment.trials:
+        x, y = trial.problems()
+        few = Problems(
+            ebm.rows.take(x, torch.arange(min(trial.count, 200))), ebm.rows.take(y, torch.arange(min(trial.count, 200)))
+        )
+        try:
+            found[trial.name] = trivial(trial.task, train_on, few)
+        except RuntimeError:  # a baseline fitted to one size has nothing to say of another
+            found[trial.name] = trivial(trial.task, trial.task.sample(200, torch.Generator().manual_seed(5)), few)
+    return found
+
+
+def halted(model: ebm.Objective, trial: Trial, stop: ebm.Stop, repeats: int = 3) -> dict[str, float]:
+    """A fixed number of steps beside leaving when at rest, on the same problems: scores, mean steps, and seconds, taken in turn."""
+    x, y = trial.problems()
+    times: dict[str, list[float]] = {"fixed": [], "halted": []}
+    facts: dict[str, float] = {"most": float(trial.steps[-1])}
+    for _ in range(repeats):
+        for name, rule in (("fixed", None), ("halted", stop)):
+            began = time.perf_counter()
+            found = ebm.infer(model, x, steps=trial.steps[-1], stop=rule, keep="last", compact=rule is not None)
+            times[name].append(time.perf_counter() - began)
+            facts[f"{name} score"] = float(trial.mean(found.answer, y).mean())
+            facts[f"{name} steps"] = float(found.steps.double().mean())
+            facts[f"{name} flops"] = float(found.flops)
+    return facts | {f"{name} seconds": sorted(spent)[len(spent) // 2] for name, spent in times.items()}

@@ -1,0 +1,142 @@
+"""Tables, files and pictures of the reasoning experiments."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import ebm
+from support.reasoning import Experiment, Outcome, baselines, halted, learned
+
+__all__ = ["arguments", "run"]
+
+Strip = Callable[[Any, ebm.Objective], None]
+"""Draws an answer that forms, ``strip(figure, model)``."""
+
+
+def arguments(description: str, name: str, seeds: int = 5) -> argparse.ArgumentParser:
+    """The options that the reasoning examples share."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument(
+        "--seeds", type=int, default=seeds, help="how many seeds each model is trained with, at least 1"
+    )
+    parser.add_argument("--workers", type=int, default=2, help="processes that train, one thread each, at least 1")
+    parser.add_argument(
+        "--out", type=Path, default=Path("results"), help=f"folder for {name}.json, {name}.pt and {name}.png"
+    )
+    parser.add_argument(
+        "--smoke", action="store_true", help="a few updates, one seed: shows that it runs, the figures mean nothing"
+    )
+    return parser
+
+
+def run(
+    experiment: Experiment,
+    parser: argparse.ArgumentParser,
+    argv: list[str] | None,
+    stop: ebm.Stop,
+    strip: Strip | None = None,
+) -> None:
+    """Train, test, print, write, draw."""
+    args = parser.parse_args(argv)
+    for option in ("seeds", "workers"):
+        if getattr(args, option) < 1:
+            parser.error(f"--{option} must be at least 1; got {getattr(args, option)}")
+    if args.smoke:
+        experiment, seeds, workers = experiment.small(), [0], 1
+    else:
+        seeds, workers = list(range(args.seeds)), args.workers
+    outcomes = learned(experiment, seeds, workers)
+    model = experiment.contenders[0].build()
+    first = next(each for each in outcomes if each.contender == experiment.contenders[0].name)
+    model.load_state_dict(first.weights)
+    assert isinstance(model, ebm.Objective)
+    halts = {trial.name: halted(model, trial, stop, 1 if args.smoke else 3) for trial in experiment.trials}
+    record = {
+        "title": experiment.title,
+        "facts": _facts(args.smoke),
+        "choice": experiment.choice,
+        "metrics": {trial.name: trial.task.metric for trial in experiment.trials},
+        "counts": {trial.name: trial.count for trial in experiment.trials},
+        "outcomes": [_plain(each) for each in outcomes],
+        "baselines": baselines(experiment),
+        "halting": {"rule": repr(stop), "trials": halts},
+    }
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / f"{experiment.name}.json").write_text(json.dumps(record, indent=1))
+    torch.save(first.weights, args.out / f"{experiment.name}.pt")
+    _print(record)
+    _picture(args.out / f"{experiment.name}.png", record, model.eval(), strip)
+
+
+def _facts(smoke: bool) -> dict[str, Any]:
+    return {"smoke": smoke, "machine": platform.platform(), "torch": torch.__version__, "equilibrate": ebm.__version__}
+
+
+def _plain(outcome: Outcome) -> dict[str, Any]:
+    return {name: value for name, value in vars(outcome).items() if name != "weights"}
+
+
+def _print(record: dict[str, Any]) -> None:
+    """One line a contender and seed, at the most steps of each trial; then the baselines and the halting."""
+    print(f"\n{record['title']}; {next(iter(record['metrics'].values()))}, in %, at the most steps of each trial")
+    trials = list(record["metrics"])
+    wide = max(len(each["contender"]) for each in record["outcomes"])
+    print(f"{'model':{wide}}  {'parameters':>10}  seed  {'seconds':>7}  " + "  ".join(f"{name:>10}" for name in trials))
+    for each in record["outcomes"]:
+        cells = "  ".join(f"{100 * list(each['scores'][name].values())[-1]:10.2f}" for name in trials)
+        print(
+            f"{each['contender']:{wide}}  {each['parameters']:10,}  {each['seed']:4}  {each['seconds']:7.0f}  {cells}"
+        )
+    for name in next(iter(record["baselines"].values())):
+        cells = "  ".join(f"{100 * record['baselines'][trial].get(name, float('nan')):10.2f}" for trial in trials)
+        print(f"{name[: wide + 28]:{wide + 27}}  {cells}")
+    for name, facts in record["halting"]["trials"].items():
+        print(
+            f"{name}: at rest after {facts['halted steps']:.0f} of {facts['most']:.0f} steps (mean), in {facts['halted seconds'] / facts['fixed seconds']:.2f} of the "
+            f"time; {100 * facts['halted score']:.2f} % beside {100 * facts['fixed score']:.2f} %"
+        )
+
+
+def _picture(path: Path, record: dict[str, Any], model: nn.Module, strip: Strip | None) -> None:
+    """Score against steps for every trial and seed; below, an answer that forms."""
+    try:
+        import matplotlib
+    except ImportError:
+        print("no picture: matplotlib is not installed (`pip install equilibrate[plot]`)")
+        return
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    figure = pyplot.figure(figsize=(10, 4.2 if strip is None else 7.5), layout="constrained")
+    upper, lower = (figure, None) if strip is None else figure.subfigures(2, 1, height_ratios=(1.2, 1))
+    axis = upper.subplots()
+    main = record["outcomes"][0]["contender"]
+    for number, trial in enumerate(record["metrics"]):
+        for each in record["outcomes"]:
+            if each["contender"] == main:
+                counts = [int(count) for count in each["scores"][trial]]
+                label = trial if each["seed"] == 0 else None
+                heights = [100 * score for score in each["scores"][trial].values()]
+                axis.plot(counts, heights, "o-", color=f"C{number}", alpha=0.7, markersize=3, label=label)
+    axis.set_xscale("log", base=2)
+    axis.set_xlabel("steps")
+    axis.set_ylabel(f"{next(iter(record['metrics'].values()))}, %")
+    axis.set_title(
+        f"{record['title']}: {main}, {record['outcomes'][0]['parameters']:,} parameters, every seed", fontsize=10
+    )
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
+    if strip is not None and lower is not None:
+        assert isinstance(model, ebm.Objective)
+        strip(lower, model)
+    figure.savefig(path, dpi=100)
+    pyplot.close(figure)
+    print(f"picture: {path}")
