@@ -12,9 +12,9 @@ from torch import nn
 
 import ebm
 from ebm.tasks import Connectivity, balanced_accuracy
-from ebm.training import Recipe, Validation
+from ebm.training import Recipe, Supervised, Validation
 from support.highway import Highway
-from support.reasoning import Contender, Experiment, Trial, plain
+from support.reasoning import Contender, Experiment, Trial
 from support.reasoning_report import arguments, run
 
 WIDTH = 8
@@ -57,7 +57,7 @@ EXPERIMENT = Experiment(
         Contender("message cell, maximum", cell, RULE, RECIPE),
         Contender("its energy twin", twin, RULE, RECIPE),
         Contender("message cell, sum", adding, RULE, RECIPE),
-        Contender("highway network", highway, plain(TASK.loss), RECIPE),
+        Contender("highway network", highway, Supervised(TASK.loss), RECIPE),
     ),
     looks=(Validation("12 nodes", TASK, 100, 24), Validation("20 nodes", Connectivity(20, 0.1), 100, 40)),
     choice="20 nodes",

@@ -15,9 +15,9 @@ from torch.nn import functional
 import ebm
 from ebm.losses import Elsewhere
 from ebm.tasks import WALL, Mazes
-from ebm.training import Recipe, Validation
+from ebm.training import Recipe, Supervised, Validation
 from support.highway import Highway
-from support.reasoning import Contender, Experiment, Trial, plain
+from support.reasoning import Contender, Experiment, Trial
 from support.reasoning_report import arguments, run
 
 WIDTH = 24
@@ -59,7 +59,7 @@ EXPERIMENT = Experiment(
     tasks=(Mazes(5), Mazes(7), Mazes(9), Mazes(9)),
     contenders=(
         Contender("message cell", cell, RULE, RECIPE),
-        Contender("highway network", highway, plain(Mazes(9).loss), RECIPE),
+        Contender("highway network", highway, Supervised(Mazes(9).loss), RECIPE),
     ),
     looks=(
         Validation("size 9", Mazes(9), 60, 160),

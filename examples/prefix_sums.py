@@ -12,9 +12,9 @@ from torch import nn
 
 import ebm
 from ebm.tasks import PrefixSums
-from ebm.training import Recipe, Validation
+from ebm.training import Recipe, Supervised, Validation
 from support.highway import Highway
-from support.reasoning import Contender, Experiment, Trial, plain
+from support.reasoning import Contender, Experiment, Trial
 from support.reasoning_report import arguments, run
 
 WIDTH = 20
@@ -52,7 +52,7 @@ EXPERIMENT = Experiment(
     contenders=(
         Contender("gated cell", cell, RULE, RECIPE),
         Contender("its energy twin", twin, RULE, RECIPE),
-        Contender("highway network", highway, plain(TASK.loss), LONG),
+        Contender("highway network", highway, Supervised(TASK.loss), LONG),
     ),
     looks=(Validation("32 bits", PrefixSums(32), 200, 64), Validation("64 bits", PrefixSums(64), 200, 128)),
     choice="64 bits",

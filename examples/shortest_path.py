@@ -11,9 +11,9 @@ from torch import nn
 
 import ebm
 from ebm.tasks import ShortestPath
-from ebm.training import Pool, Recipe, Validation
+from ebm.training import Pool, Recipe, Supervised, Validation
 from support.highway import Highway
-from support.reasoning import Contender, Experiment, Trial, plain
+from support.reasoning import Contender, Experiment, Trial
 from support.reasoning_report import arguments, run
 
 WIDTH = 16
@@ -50,7 +50,7 @@ EXPERIMENT = Experiment(
     contenders=(
         Contender("message cell, maximum", cell, RULE, RECIPE),
         Contender("its energy twin", twin, RULE, RECIPE),
-        Contender("highway network", highway, plain(TASK.loss), RECIPE),
+        Contender("highway network", highway, Supervised(TASK.loss), RECIPE),
     ),
     looks=(Validation("20 nodes", TASK, 200, 20), Validation("30 nodes", ShortestPath(30), 200, 20)),
     choice="30 nodes",

@@ -10,6 +10,7 @@ from ebm.solvers.backtracking import Backtracking
 from ebm.solvers.barzilai_borwein import BarzilaiBorwein
 from ebm.solvers.base import Field, Info, Solver, Step
 from ebm.solvers.broyden import Broyden
+from ebm.solvers.choices import Agreement, Choice, LowestEnergy, LowestResidual
 from ebm.solvers.descent import Descent
 from ebm.solvers.downhill import Downhill
 from ebm.solvers.flow import Flow
@@ -38,6 +39,7 @@ __all__ = [
     "Adam",
     "AdaptiveDescent",
     "AdaptiveFlow",
+    "Agreement",
     "Anderson",
     "Annealed",
     "Asynchronous",
@@ -45,6 +47,7 @@ __all__ = [
     "BarzilaiBorwein",
     "Box",
     "Broyden",
+    "Choice",
     "Descent",
     "Downhill",
     "Field",
@@ -53,6 +56,8 @@ __all__ = [
     "Gibbs",
     "Info",
     "Langevin",
+    "LowestEnergy",
+    "LowestResidual",
     "Nesterov",
     "NewtonCG",
     "OnRung",

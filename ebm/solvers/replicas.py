@@ -12,7 +12,7 @@ from ebm import rows
 from ebm.objective import Point
 from ebm.solvers.base import Field, Step
 
-__all__ = ["Herd", "Replicas", "Who", "has_graph", "ranking", "with_graph"]
+__all__ = ["Herd", "Replicas", "Who", "has_graph", "with_graph"]
 
 
 class Replicas(NamedTuple):
@@ -98,18 +98,6 @@ class Herd(NamedTuple):
             self.stalled if stalled is None else went.put(self.stalled, stalled),
             went.put(self.accepted, accepted),
         )
-
-
-def ranking(points: Point, alive: Tensor) -> Tensor:
-    """The numbers of each sample's replicas from the best to the worst, (B, n); those out of the race come last."""
-    rank = rows.rms(points.force) if points.energy is None else points.energy
-    rank = rank.detach().view(alive.shape)
-    # rounding depends on who is computed together; it must not decide between replicas at the same or mirrored minima
-    bits = torch.finfo(rank.dtype).bits
-    digits = 2.0 ** (20 if bits <= 32 else 42)
-    mantissa, exponent = torch.frexp(rank)
-    coarse = torch.ldexp((mantissa * digits).round() / digits, exponent)
-    return torch.where(alive, coarse, torch.inf).argsort(dim=1, stable=True)
 
 
 def has_graph(point: Point) -> bool:

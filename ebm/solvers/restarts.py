@@ -13,8 +13,9 @@ from ebm import rows
 from ebm.noise import Draw
 from ebm.objective import Point
 from ebm.solvers.base import Field, Info, Solver, Step, Wrapper
+from ebm.solvers.choices import Choice, LowestEnergy
 from ebm.solvers.descent import positive
-from ebm.solvers.replicas import Herd, Replicas, Who, has_graph, ranking, with_graph
+from ebm.solvers.replicas import Herd, Replicas, Who, has_graph, with_graph
 
 __all__ = ["Restarts"]
 
@@ -24,7 +25,7 @@ class Restarts(Wrapper):
     r"""Several starts a sample, settled side by side by one solver; the best is shown, the worse may be dropped early.
 
     A step moves every replica that is still in the race, so it costs as many steps of the solver inside. The point of a
-    step is that of the replica with the lowest energy (for an update, the smallest root mean square of the force). After every ``every`` steps
+    step is that of the best replica: of the lowest energy (for an update, the smallest root mean square of the force), or as ``choose`` says. After every ``every`` steps
     the worse part is dropped for good: of k replicas in the race :math:`\max(l, \lceil k / \eta \rceil)` stay, with
     :math:`\eta` = ``eta`` and l = ``least``. A replica that turns non-finite is dropped, one that stalls is stepped no more.
 
@@ -41,9 +42,10 @@ class Restarts(Wrapper):
         every: steps between two drops, at least 1; None drops none.
         eta: a drop keeps one of so many, at least 2.
         least: how many replicas are never dropped for being worse, from 1 to ``n``.
+        choose: which replica is the best: `LowestEnergy()`, `LowestResidual()`, `Agreement()`; with the last two a call keeps its last point.
 
     Raises:
-        TypeError: ``inner`` is no solver.
+        TypeError: ``inner`` is no solver, or ``choose`` no choice.
         ValueError: a setting outside its range; in the first step, ``spread=None`` and a model whose start is not random.
 
     Example:
@@ -70,12 +72,17 @@ class Restarts(Wrapper):
     every: int | None = None
     eta: int = 2
     least: int = 1
+    choose: Choice = LowestEnergy()
     compiles: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.inner, Solver):
             raise TypeError(
                 f"`Restarts` wraps a solver; got {type(self.inner).__name__}. Pass `Restarts(8, Descent(0.1), spread=1.0)`, say."
+            )
+        if not isinstance(self.choose, Choice):
+            raise TypeError(
+                f"`Restarts(choose=...)` is a choice; got {type(self.choose).__name__}. Pass `LowestEnergy()` or `Agreement()`, say."
             )
         for name, lowest in (("n", 1), ("eta", 2), ("every", 1), ("least", 1)):
             value = getattr(self, name)
@@ -97,8 +104,8 @@ class Restarts(Wrapper):
 
     @property
     def keep(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """What the solver inside keeps."""
-        return self.inner.keep
+        """What the choice keeps, or else the solver inside."""
+        return self.choose.keep or self.inner.keep
 
     @property
     def noisy(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -173,7 +180,7 @@ class Restarts(Wrapper):
     def _shown(self, memory: Replicas, herd: Herd) -> Step:
         """The best replica's point, and the memory after the worse are dropped where it is time."""
         alive, stalled, accepted = (leaf.view(-1, self.n) for leaf in (herd.alive, herd.stalled, herd.accepted))
-        order = ranking(herd.points, alive)
+        order = self.choose.order(herd.points, alive)
         age, shown = memory.age + 1, order[:, 0]
         lost = ~alive.any(1)
         alive = alive & (order.argsort(1) < self._kept(alive, age)[:, None])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,18 +17,24 @@ __all__ = ["fingerprint", "read", "write"]
 
 
 def fingerprint(
-    model: nn.Module, tasks: Sequence[Any | Pool], recipe: Recipe, seed: int, validate: Sequence[Validation]
+    model: nn.Module, loss: Any, tasks: Sequence[Any | Pool], recipe: Recipe, seed: int, validate: Sequence[Validation]
 ) -> dict[str, str]:
-    """What must agree before a training may go on, in words."""
+    """What must agree before a training may go on, in words. What only says when to end may differ."""
     shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in model.state_dict().items())
-    judged = [(each.name, repr(each.task), each.count, each.steps) for each in validate]
     return {
         "model": f"{type(model).__name__}({shapes})",
-        "tasks": repr(tuple(tasks)),
-        "recipe": repr(recipe),
+        "device": next(model.parameters()).device.type,
+        "loss": _words(loss),
+        "tasks": _words(tuple(tasks)),
+        "recipe": repr(replace(recipe, patience=None, seconds=None)),
         "seed": repr(seed),
-        "validate": repr(judged),
+        "validate": _words(tuple(validate)),
     }
+
+
+def _words(value: Any) -> str:
+    """As it prints, but for addresses, which differ from process to process."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
 def write(path: str | os.PathLike[str], origin: dict[str, str], state: dict[str, Any]) -> None:
@@ -45,7 +53,7 @@ def read(path: str | os.PathLike[str], origin: dict[str, str]) -> dict[str, Any]
     """
     if not os.path.exists(path):
         return None
-    saved = torch.load(path, weights_only=True)
+    saved = torch.load(path, weights_only=True, map_location="cpu")
     if not isinstance(saved, dict) or saved.get("version") != 1:
         raise ValueError(f"`checkpoint` is a file that `train` wrote; {os.fspath(path)} is another. Pass a new path.")
     other = [name for name in origin if saved["origin"].get(name) != origin[name]]

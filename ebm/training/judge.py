@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +16,7 @@ from ebm.objective import Objective
 from ebm.tasks import Problems
 from ebm.training.recipe import Validation
 
-__all__ = ["answers", "held_out", "judged", "score"]
+__all__ = ["answers", "better", "copied", "held_out", "judged", "perfect", "score"]
 
 
 def held_out(validate: tuple[Validation, ...], seed: int, device: torch.device) -> list[Problems]:
@@ -77,8 +78,13 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def better(new: float, old: float, lower: bool) -> bool:
-    """Whether a score is at least as good: of equal ones the later counts, which has trained longer."""
-    return new <= old if lower else new >= old
+    """Whether a score is at least as good: of equal ones the later counts, which has trained longer; nan is the worst."""
+    return math.isnan(old) or (new <= old if lower else new >= old)
+
+
+def perfect(validation: Validation, value: float) -> bool:
+    """Whether no score could be better."""
+    return value <= 0 if validation.lower_is_better else value >= 1
 
 
 def copied(state: dict[str, Tensor]) -> dict[str, Tensor]:

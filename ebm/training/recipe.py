@@ -30,6 +30,10 @@ class Recipe:
         clip: largest norm of a gradient, above 0.
         average: decay of the running mean, in [0, 1); 0 judges the weights themselves.
         every: updates between two looks at the validations, at least 1; each is a point at which training can be resumed.
+        patience: training ends early once every validation was perfect (a mean score of 1, or of 0 where lower is better) at so many
+            looks in a row, at least 1; None: never.
+        seconds: a guard, above 0: training ends after the update that exceeds so much time, looks not counted; None: no limit. The learning rate
+            goes by updates alone, so that the weights after each update do not depend on the machine.
 
     Raises:
         ValueError: a setting outside its range.
@@ -51,15 +55,18 @@ class Recipe:
     clip: float = 1.0
     average: float = 0.99
     every: int = 100
+    patience: int | None = None
+    seconds: float | None = None
 
     def __post_init__(self) -> None:
-        whole = {"updates", "batch", "every"}
         for item in fields(self):
-            value = getattr(self, item.name)
-            if item.name in whole:
+            value: Any = getattr(self, item.name)
+            if (value, item.default) == (None, None):
+                continue
+            if item.name in ("updates", "batch", "every", "patience"):
                 right = type(value) is int and value >= 1
                 wanted = "a whole number of at least 1"
-            elif item.name in ("learning_rate", "clip"):
+            elif item.name in ("learning_rate", "clip", "seconds"):
                 right, wanted = value > 0, "above 0"
             elif item.name == "weight_decay":
                 right, wanted = value >= 0, "at least 0"

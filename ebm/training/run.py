@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
-__all__ = ["Chosen", "Row", "Run"]
+__all__ = ["Chosen", "Ended", "Row", "Run"]
+
+
+class Ended(Enum):
+    """Why a training ended."""
+
+    UPDATES = "all updates were made"
+    PERFECT = "every validation was perfect for `patience` looks in a row"
+    SECONDS = "the time was used up; with more `seconds` and the same checkpoint it goes on"
 
 
 class Row(NamedTuple):
@@ -16,7 +25,7 @@ class Row(NamedTuple):
 
     Attributes:
         update: after how many updates.
-        seconds: of processor time that training took so far, in this process, looks not counted.
+        seconds: what the updates took so far, looks not counted: processor time, or whatever the clock measures.
         loss: a running mean of the loss.
         scores: by the name of the validation.
     """
@@ -52,15 +61,17 @@ class Run:
         history: the looks, first to last.
         chosen: by the name of the validation.
         last: the mean weights at the end.
+        ended: why it was the end.
     """
 
     history: tuple[Row, ...]
     chosen: Mapping[str, Chosen]
     last: Mapping[str, Tensor] = field(repr=False)
+    ended: Ended = Ended.UPDATES
 
     @property
     def seconds(self) -> float:
-        """Processor time of the training, looks not counted."""
+        """What the updates took, looks not counted."""
         return self.history[-1].seconds
 
     def load(self, model: nn.Module, by: str | None = None) -> nn.Module:

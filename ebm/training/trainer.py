@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import copy
-import math
 import os
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 
-from ebm import rows
-from ebm.tasks import Problems, Task
-from ebm.training.checkpoint import fingerprint, read, write
-from ebm.training.judge import better, copied, held_out, judged
+from ebm.tasks import Task
+from ebm.training.checkpoint import read, write
+from ebm.training.job import Job, Loss
+from ebm.training.judge import copied
 from ebm.training.recipe import Pool, Recipe, Validation
-from ebm.training.run import Chosen, Row, Run
+from ebm.training.run import Ended, Run
 
 __all__ = ["Loss", "train"]
-
-Loss = Callable[[Any, Any, Any, torch.Generator], Tensor]
-"""``loss(model, x, y, generator)``, a scalar: any rule of `ebm.losses`, or a function of your own."""
 
 
 def train(
@@ -36,24 +30,30 @@ def train(
     validate: Sequence[Validation] = (),
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool = False,
+    clock: Callable[[], float] = time.process_time,
 ) -> Run:
     """Train a model; its own weights are those of the last update afterwards, and the run holds the means.
 
     Args:
         model: an objective, or any module that ``loss`` understands; on the device where problems are to be drawn.
-        loss: any rule of `ebm.losses`.
+        loss: any rule of `ebm.losses`, or `Supervised` for a module that is not settled.
         tasks: where problems come from; of several, each update draws one with equal odds.
         recipe: how long and how fast.
-        seed: of problems, losses and validations; the global generator is not touched. Weights are as they come: call
+        seed: of problems, losses, dropout and validations; global generators are not touched. Weights are as they come: call
             `torch.manual_seed` before making the model.
         validate: held-out problems, looked at every ``recipe.every`` updates and at the end.
         checkpoint: a file, written whole at every look and on an interrupt. If it is there, training goes on from it, and ends with the same bits as one that
-            was never stopped; a finished one returns at once.
-        progress: a bar on stderr.
+            was never stopped; a finished one returns at once. It belongs to one model (by its shapes), loss, recipe and seed; ``patience`` and
+            ``seconds`` may change.
+        progress: a bar on stderr, with the loss and the last scores.
+        clock: seconds, for ``recipe.seconds`` and the history: processor time of this process; `time.monotonic` for a model on a GPU.
+
+    Returns:
+        the history, the weights that each validation would choose, and the last ones.
 
     Raises:
-        ValueError: no task, two validations of one name, or a checkpoint of another training.
-        FloatingPointError: a loss that is not finite; the model and the checkpoint are left as they were before that update.
+        ValueError: no task, two validations of one name, a model without parameters, or a checkpoint of another training.
+        FloatingPointError: a loss or a gradient that is not finite; the weights and the checkpoint are left as they were before that update.
 
     Example:
         >>> import torch, ebm
@@ -67,6 +67,41 @@ def train(
         >>> run.history[-1].update, sorted(run.chosen)
         (20, ['length 8'])
     """
+    several, looks = _checked(model, tasks, validate)
+    job = Job(model, loss, several, recipe, seed, looks, clock)
+    if checkpoint is not None:
+        job.restore(read(checkpoint, job.origin))
+    bar = tqdm(total=recipe.updates, initial=job.update, unit="update", disable=not progress)
+
+    def save() -> None:
+        if checkpoint is not None and job.whole:
+            write(checkpoint, job.origin, job.state())
+
+    try:
+        ended = None
+        while ended is None:
+            if job.due():
+                job.look()
+                bar.set_postfix_str(job.summary())
+                save()
+            elif (ended := job.ended()) is None:
+                job.advance()
+                bar.update()
+        if ended is Ended.SECONDS and not job.looked():
+            save()  # before a look that a training with more time would not take here
+            job.look()
+    except KeyboardInterrupt:
+        save()
+        raise
+    finally:
+        bar.close()
+    return Run(tuple(job.history), dict(job.chosen), copied(job.mean.state_dict()), ended)
+
+
+def _checked(
+    model: nn.Module, tasks: Any, validate: Sequence[Validation]
+) -> tuple[tuple[Task | Pool, ...], tuple[Validation, ...]]:
+    """Tasks and validations as tuples."""
     several = tuple(tasks) if isinstance(tasks, Sequence) else (tasks,)
     looks = tuple(validate)
     if not several or len({each.name for each in looks}) < len(looks):
@@ -74,141 +109,13 @@ def train(
             "`train` wants at least one task and validations of different names; got "
             f"{len(several)} tasks and {[each.name for each in looks]}. Name each validation."
         )
-    job = _Job(model, loss, several, recipe, seed, looks)
-    if checkpoint is not None:
-        job.restore(read(checkpoint, job.origin))
-    bar = tqdm(total=recipe.updates, initial=job.update, unit="update", disable=not progress)
-    try:
-        while job.update < recipe.updates:
-            job.advance()
-            bar.update()
-            if job.update % recipe.every == 0 or job.update == recipe.updates:
-                job.look()
-                bar.set_postfix_str(job.summary())
-                if checkpoint is not None:
-                    write(checkpoint, job.origin, job.state())
-    except KeyboardInterrupt:
-        if checkpoint is not None:
-            write(checkpoint, job.origin, job.state())
-        raise
-    finally:
-        bar.close()
-    return Run(tuple(job.history), dict(job.chosen), copied(job.mean.state_dict()))
-
-
-class _Job:
-    """A training under way."""
-
-    def __init__(
-        self,
-        model: nn.Module,
-        loss: Loss,
-        tasks: tuple[Task | Pool, ...],
-        recipe: Recipe,
-        seed: int,
-        validate: tuple[Validation, ...],
-    ) -> None:
-        self.model, self.loss, self.recipe, self.validate = model, loss, recipe, validate
-        self.mean = copy.deepcopy(model)
-        device = next(model.parameters()).device
-        self.generator = torch.Generator(device).manual_seed(seed)
-        self.optimizer = torch.optim.AdamW(
-            model.parameters(), recipe.learning_rate, betas=(0.9, 0.99), weight_decay=recipe.weight_decay
+    strange = [each for each in several if not isinstance(each, Task | Pool)]
+    if strange:
+        raise TypeError(
+            f"`train(tasks=...)` takes tasks of `ebm.tasks` or a `Pool`; got {type(strange[0]).__name__}. Pass `PrefixSums(16)`, say."
         )
-        pools = torch.Generator(device).manual_seed(seed + 500_009)
-        self.sources = [each.task.sample(each.count, pools) if isinstance(each, Pool) else each for each in tasks]
-        self.problems = held_out(validate, seed, device)
-        self.origin = fingerprint(model, tasks, recipe, seed, validate)
-        self.update, self.seconds, self.running = 0, 0.0, math.nan
-        self.history: list[Row] = []
-        self.chosen: dict[str, Chosen] = {}
-
-    def advance(self) -> None:
-        """One update."""
-        began = time.process_time()
-        loss = self._slopes()
-        self.update += 1
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.rate(self.update)
-        self.optimizer.step()
-        self._average()
-        self.running = loss if math.isnan(self.running) else 0.95 * self.running + 0.05 * loss
-        self.seconds += time.process_time() - began
-
-    def _slopes(self) -> float:
-        """The loss of the next update, and its gradients; whatever goes wrong, the next try draws the same problems."""
-        before = self.generator.get_state()
-        try:
-            x, y = self._drawn()
-            self.optimizer.zero_grad(set_to_none=True)
-            value = self.loss(self.model, x, y, self.generator)
-            loss = float(value.detach())
-            if not math.isfinite(loss):
-                raise FloatingPointError(
-                    f"The loss of update {self.update + 1} is {loss}; nothing was changed by it. Lower the learning rate or `clip`, "
-                    "or bound what the loss compares."
-                )
-            value.backward()
-        except BaseException:
-            self.generator.set_state(before)
-            raise
-        return loss
-
-    def look(self) -> None:
-        """Judge the mean weights, and keep them where a validation never saw better ones."""
-        scores = judged(self.mean, self.validate, self.problems)
-        self.history.append(Row(self.update, self.seconds, self.running, scores))
-        for each in self.validate:
-            score, best = scores[each.name], self.chosen.get(each.name)
-            if best is None or better(score, best.score, each.lower_is_better):
-                self.chosen[each.name] = Chosen(self.update, score, copied(self.mean.state_dict()))
-
-    def summary(self) -> str:
-        """Loss and last scores, for the bar."""
-        scores = ", ".join(f"{name} {value:.3f}" for name, value in self.history[-1].scores.items())
-        return f"loss {self.running:.4f}" + (f", {scores}" if scores else "")
-
-    def state(self) -> dict[str, Any]:
-        """All that is needed to go on."""
-        return {
-            "model": self.model.state_dict(),
-            "mean": self.mean.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "generator": self.generator.get_state(),
-            "update": self.update,
-            "seconds": self.seconds,
-            "running": self.running,
-            "history": [tuple(row) for row in self.history],
-            "chosen": {name: tuple(each) for name, each in self.chosen.items()},
-        }
-
-    def restore(self, state: dict[str, Any] | None) -> None:
-        """Go on from a state, if there is one."""
-        if state is None:
-            return
-        self.model.load_state_dict(state["model"])
-        self.mean.load_state_dict(state["mean"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.generator.set_state(state["generator"])
-        self.update, self.seconds, self.running = state["update"], state["seconds"], state["running"]
-        self.history = [Row(*row) for row in state["history"]]
-        self.chosen = {name: Chosen(*each) for name, each in state["chosen"].items()}
-
-    def _drawn(self) -> Problems:
-        generator, device = self.generator, self.generator.device
-        which = 0
-        if len(self.sources) > 1:
-            which = int(torch.randint(len(self.sources), (), generator=generator, device=device))
-        source = self.sources[which]
-        if isinstance(source, Task):
-            return source.sample(self.recipe.batch, generator)
-        part = torch.randint(rows.count(source.x), (self.recipe.batch,), generator=generator, device=device)
-        return Problems(rows.take(source.x, part), rows.take(source.y, part))
-
-    @torch.no_grad()
-    def _average(self) -> None:
-        share = 1 - self.recipe.decay(self.update)
-        torch._foreach_lerp_(list(self.mean.parameters()), list(self.model.parameters()), share)
-        for ours, theirs in zip(self.mean.buffers(), self.model.buffers(), strict=True):
-            ours.copy_(theirs)
+    if next(model.parameters(), None) is None:
+        raise ValueError(
+            f"`train` wants a model with parameters; {type(model).__name__} has none. Register them as `nn.Parameter`."
+        )
+    return several, looks

@@ -17,7 +17,7 @@ from ebm.tasks import Problems, Task, trivial
 from ebm.training import Loss, Pool, Recipe, Validation, train
 from support.highway import parameters
 
-__all__ = ["Contender", "Experiment", "Outcome", "Trial", "answered", "baselines", "halted", "learned", "plain"]
+__all__ = ["Contender", "Experiment", "Outcome", "Trial", "answered", "baselines", "halted", "learned"]
 
 
 @dataclass(frozen=True)
@@ -119,19 +119,6 @@ class Outcome:
     scores: dict[str, dict[str, float]]
     apart: dict[str, dict[str, float]]
     weights: dict[str, Tensor] = field(repr=False)
-
-
-def plain(loss: Callable[[Any, Any], Tensor]) -> Loss:
-    """A loss of the answer, for models that run once."""
-    return _Plain(loss)
-
-
-@dataclass(frozen=True)
-class _Plain:
-    loss: Callable[[Any, Any], Tensor]
-
-    def __call__(self, model: Any, x: Any, y: Any, generator: torch.Generator) -> Tensor:
-        return self.loss(model(x), y)
 
 
 def learned(experiment: Experiment, seeds: list[int], workers: int) -> list[Outcome]:

@@ -11,6 +11,7 @@ from torch import nn
 import ebm
 import hebbian
 import hebbian.memory
+from ebm import rows
 from ebm.testing import Case
 from tests.energies import ClosedQuadratic, Quadratic, Tanh, Tree, Wells, numbers
 
@@ -72,6 +73,11 @@ SOLVERS: dict[str, ebm.Solver] = {
     "restarts with momentum": ebm.Restarts(4, ebm.Descent(0.2, momentum=0.8), spread=0.4, every=1, eta=3, least=2),
     "restarts of a sampler": ebm.Restarts(3, ebm.Langevin(0.05, 0.5), spread=0.4),
     "restarts of sweeps": ebm.Restarts(3, ebm.Asynchronous(), spread=lambda z, draw: draw.normal(z).sign(), every=2),
+    "restarts by agreement": ebm.Restarts(5, ebm.Descent(0.2), spread=0.4, every=3, least=2, choose=ebm.Agreement()),
+    "restarts by votes": ebm.Restarts(
+        5, ebm.Picard(0.3), spread=0.4, choose=ebm.Agreement(lambda z: rows.flatten(z)[:, :2] > 0)
+    ),
+    "restarts by residual": ebm.Restarts(4, ebm.Adam(0.1), spread=0.4, every=2, choose=ebm.LowestResidual()),
     "boxed restarts": ebm.Project(ebm.Restarts(3, ebm.Adam(0.1), spread=0.4, every=2), ebm.Box(-0.3, 0.5)),
     "reversible": ebm.Reversible(0.4, step_size=0.5),
 }

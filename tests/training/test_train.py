@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,8 +14,8 @@ from torch import Tensor, nn
 
 import ebm
 from ebm.tasks import Baseline, PrefixSums, Problems, Task
-from ebm.training import Pool, Recipe, Validation, score, train
-from ebm.training.trainer import _Job
+from ebm.training import Ended, Pool, Recipe, Supervised, Validation, score, train
+from ebm.training.job import Job
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,9 @@ class Stopping:
     def __init__(self, calls: int) -> None:
         self.calls = calls
 
+    def __repr__(self) -> str:
+        return repr(RULE)  # the same training, but for the interrupt
+
     def __call__(self, model: Any, x: Any, y: Any, generator: torch.Generator) -> Tensor:
         self.calls -= 1
         if self.calls < 0:
@@ -128,6 +133,7 @@ def test_stopping_and_going_on_is_never_having_stopped(tasks: Any, calls: int, t
         ({"tasks": PrefixSums(7)}, "its tasks is"),
         ({"validate": ()}, "its validate is"),
         ({"model": nn.Linear(2, 2)}, "its model is GatedCell"),
+        ({"loss": replace(RULE, steps=3)}, "its loss is Progressive"),
     ],
 )
 def test_the_checkpoint_of_another_training_is_refused(change: dict[str, Any], named: str, tmp_path: Path) -> None:
@@ -138,11 +144,12 @@ def test_the_checkpoint_of_another_training_is_refused(change: dict[str, Any], n
         "recipe": SHORT,
         "seed": 3,
         "validate": [CELL_LOOK],
+        "loss": RULE,
     }
-    train(loss=RULE, checkpoint=path, **settings)
+    train(checkpoint=path, **settings)
     before = path.read_bytes()
     with pytest.raises(ValueError, match=named):
-        train(loss=RULE, checkpoint=path, **{**settings, **change})
+        train(checkpoint=path, **{**settings, **change})
     assert path.read_bytes() == before
 
 
@@ -165,6 +172,185 @@ def test_a_loss_that_is_not_finite_stops_and_changes_nothing(tmp_path: Path) -> 
         train(model, failing, Line(), RECIPE, validate=[LOOK], checkpoint=path)
     assert all(bool(value.isfinite().all()) for value in model.state_dict().values())
     assert torch.load(path, weights_only=True)["state"]["update"] == 10
+
+
+def test_a_gradient_that_is_not_finite_stops_and_changes_nothing() -> None:
+    """The square root of zero is zero, and its slope is infinite."""
+    model = line_model()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+
+    def flat(model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+        return (0 * model(x)).abs().sqrt().sum()
+
+    with pytest.raises(FloatingPointError, match="The gradient of update 1 is nan; nothing was changed by it"):
+        train(model, flat, Line(), RECIPE)
+    assert all(before[name].equal(value) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("where", ["step", "average", "look", "keep"])
+def test_an_interrupt_anywhere_is_never_having_stopped(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the midst of an update that is half made, of a mean that is half taken, of a look."""
+    straight, path = train(line_model(), plain, Line(), RECIPE, validate=[LOOK]), tmp_path / "line.pt"
+    owner: Any = torch.optim.AdamW if where == "step" else Job
+    name = {"step": "step", "average": "_average", "look": "look", "keep": "look"}[where]
+    inner, left = getattr(owner, name), [1 if name == "look" else 15]
+
+    def interrupted(self: Any, *args: Any) -> Any:
+        left[0] -= 1
+        if left[0] == 0 and where in ("average", "look"):
+            raise KeyboardInterrupt
+        found = inner(self, *args)
+        if left[0] == 0:
+            if where == "keep":
+                self.history.pop()
+            raise KeyboardInterrupt
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(line_model(), plain, Line(), RECIPE, validate=[LOOK], checkpoint=path)
+    resumed = train(line_model(), plain, Line(), RECIPE, validate=[LOOK], checkpoint=path)
+    assert all(resumed.last[key].equal(value) for key, value in straight.last.items())
+    assert [(row.update, row.scores) for row in resumed.history] == [
+        (row.update, row.scores) for row in straight.history
+    ]
+    assert resumed.chosen["same"].update == straight.chosen["same"].update
+
+
+class Counting(nn.Module):
+    """Counts its passes in a buffer and drops numbers by the global generator."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.line, self.passes = line_model(), nn.Buffer(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.passes += 1
+        return nn.functional.dropout(self.line(x), 0.5, self.training)
+
+
+def test_dropout_and_buffers_resume_too(tmp_path: Path) -> None:
+    straight, path, calls = train(Counting(), plain, Line(), RECIPE, seed=2), tmp_path / "drop.pt", [17]
+
+    def interrupted(model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+        value, calls[0] = plain(model, x, y, generator), calls[0] - 1
+        if not calls[0]:
+            raise KeyboardInterrupt
+        return value
+
+    interrupted.__qualname__ = plain.__qualname__
+    torch.manual_seed(11)
+    before = torch.get_rng_state()
+    with pytest.raises(KeyboardInterrupt):
+        train(Counting(), interrupted, Line(), RECIPE, seed=2, checkpoint=path)
+    assert torch.load(path, weights_only=True)["state"]["update"] == 16
+    resumed = train(Counting(), plain, Line(), RECIPE, seed=2, checkpoint=path)
+    assert torch.get_rng_state().equal(before)
+    assert resumed.last["passes"] == 30
+    assert all(resumed.last[key].equal(value) for key, value in straight.last.items())
+    other = train(Counting(), plain, Line(), RECIPE, seed=3)
+    assert not other.last["line.weight"].equal(straight.last["line.weight"])
+
+
+class Ticks:
+    """A clock that moves by one a reading."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 1
+        return self.now
+
+
+def test_the_time_is_a_guard_that_changes_no_weight(tmp_path: Path) -> None:
+    straight, path = train(line_model(), plain, Line(), RECIPE, validate=[LOOK]), tmp_path / "line.pt"
+    short = replace(RECIPE, seconds=14.5)  # an update takes a tick
+    for _ in range(2):  # the second call has nothing to do
+        cut = train(line_model(), plain, Line(), short, validate=[LOOK], checkpoint=path, clock=Ticks())
+        assert cut.ended is Ended.SECONDS and cut.seconds == 15
+        assert [row.update for row in cut.history] == [10, 15]
+    whole = train(line_model(), plain, Line(), RECIPE, validate=[LOOK], checkpoint=path)
+    assert whole.ended is Ended.UPDATES
+    assert [(row.update, row.scores) for row in whole.history] == [(row.update, row.scores) for row in straight.history]
+    assert all(whole.last[name].equal(value) for name, value in straight.last.items())
+
+
+@pytest.mark.parametrize(("patience", "ends"), [(1, 20), (2, 50), (None, 60)])
+def test_training_ends_when_all_validations_were_perfect_for_a_while(patience: int | None, ends: int) -> None:
+    def scripted(*values: float) -> Any:
+        each = iter(values)
+        return lambda answer, y: torch.tensor([next(each)])
+
+    looks = [
+        Validation("a", Line(), count=1, steps=1, score=scripted(0.9, 1.0, 1.0, 1.0, 1.0, 1.0)),
+        Validation("b", Line(), count=1, steps=1, score=scripted(1.0, 1.0, 0.5, 1.0, 1.0, 1.0)),
+    ]
+    run = train(line_model(), plain, Line(), replace(RECIPE, updates=60, patience=patience), validate=looks)
+    assert run.history[-1].update == ends
+    assert run.ended is (Ended.PERFECT if ends < 60 else Ended.UPDATES)
+
+
+def test_patience_takes_no_loss_for_perfect_and_wants_a_validation() -> None:
+    recipe = replace(RECIPE, patience=1)
+    assert train(line_model(), plain, Line(), recipe, validate=[LOOK]).ended is Ended.UPDATES
+    assert train(line_model(), plain, Line(), recipe).ended is Ended.UPDATES
+    held = Validation("zero", Line(noise=0.0), count=4, steps=1)
+    exact = nn.Linear(2, 2)
+    with torch.no_grad():
+        exact.weight.copy_(3 * torch.eye(2))
+        exact.bias.zero_()
+    still = replace(recipe, learning_rate=1e-30)
+    assert train(exact, plain, Line(), still, validate=[held]).ended is Ended.PERFECT  # squared error: zero is perfect
+
+
+def test_a_module_that_is_not_settled_trains_by_the_same_door() -> None:
+    run = train(line_model(), Supervised(Line().loss), Line(), RECIPE)
+    expected = train(line_model(), plain, Line(), RECIPE)
+    assert all(run.last[name].equal(value) for name, value in expected.last.items())
+
+
+def test_of_several_tasks_each_is_drawn_about_as_often() -> None:
+    seen: list[int] = []
+
+    def noting(model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+        seen.append(int(y.max() > 100))
+        return plain(model, x, y, generator) * 0
+
+    train(line_model(), noting, [Line(), Line(noise=1e6)], replace(RECIPE, updates=200))
+    assert 75 <= sum(seen) <= 125
+
+
+def test_a_pool_holds_so_many_problems_and_no_more() -> None:
+    seen: list[Tensor] = []
+
+    def noting(model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+        seen.append(x)
+        return plain(model, x, y, generator)
+
+    train(line_model(), noting, Pool(Line(), 7), RECIPE)
+    assert len(torch.cat(seen).unique(dim=0)) == 7
+    seen.clear()
+    train(line_model(), noting, Line(), RECIPE)
+    assert len(torch.cat(seen).unique(dim=0)) == 240
+
+
+def test_a_score_that_is_not_a_number_is_the_worst() -> None:
+    scripted = iter([float("nan"), 0.5, float("nan")])
+    shown = Validation("odd", Line(), count=1, steps=1, score=lambda answer, y: torch.tensor([next(scripted)]))
+    assert train(line_model(), plain, Line(), RECIPE, validate=[shown]).chosen["odd"].update == 20
+
+
+def test_the_bar_is_on_stderr_and_shows_the_scores(capsys: pytest.CaptureFixture[str]) -> None:
+    train(line_model(), plain, Line(), RECIPE, validate=[LOOK], progress=True)
+    out, err = capsys.readouterr()
+    assert out == "" and "30/30" in err
+    assert re.search(r"loss \d+\.\d+, same \d+\.\d+", err)
+    train(line_model(), plain, Line(), RECIPE)
+    assert capsys.readouterr() == ("", "")
 
 
 def test_the_best_look_is_chosen_and_of_equal_ones_the_later() -> None:
@@ -192,10 +378,10 @@ def test_ties_go_to_the_later_look() -> None:
 
 def test_validations_share_no_problem_with_training_or_each_other() -> None:
     looks = (Validation("a", Line(), 5, 1), Validation("b", Line(), 5, 1))
-    job = _Job(line_model(), plain, (Line(),), RECIPE, 0, looks)
+    job = Job(line_model(), plain, (Line(),), RECIPE, 0, looks, time.process_time)
     seen = [job.problems[0].x, job.problems[1].x, job._drawn().x[:5]]
     assert all(not a.equal(b) for i, a in enumerate(seen) for b in seen[:i])
-    other = _Job(line_model(), plain, (Line(),), RECIPE, 1, looks)
+    other = Job(line_model(), plain, (Line(),), RECIPE, 1, looks, time.process_time)
     assert not other.problems[0].x.equal(seen[0])
 
 
@@ -218,7 +404,12 @@ BAD: list[tuple[Any, type[Exception], str]] = [
     (lambda: Pool(Line(), 0), ValueError, "count=.*at least 1; got 0"),
     (lambda: Validation("", Line(), 1, 1), ValueError, "may not be empty"),
     (lambda: Validation("a", Line(), 1, 0), ValueError, "steps=.*at least 1; got 0"),
+    (lambda: Recipe(updates=5, patience=0), ValueError, "patience=.*at least 1; got 0"),
+    (lambda: Recipe(updates=5, seconds=0.0), ValueError, "seconds=.*above 0; got 0.0"),
+    (lambda: Supervised(3), TypeError, r"callable as loss\(answer, y\); got int"),  # type: ignore[arg-type]
     (lambda: train(line_model(), plain, [], RECIPE), ValueError, "at least one task"),
+    (lambda: train(line_model(), plain, "sums", RECIPE), TypeError, "takes tasks .*; got str"),  # type: ignore[arg-type]
+    (lambda: train(nn.ReLU(), plain, Line(), RECIPE), ValueError, "ReLU has none"),
     (lambda: train(line_model(), plain, Line(), RECIPE, validate=[LOOK, LOOK]), ValueError, "different names"),
 ]
 
