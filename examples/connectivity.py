@@ -47,7 +47,7 @@ def highway() -> Highway:
 
 
 RULE = ebm.Progressive(TASK.loss, burn_in=(0, 20), steps=8)
-RECIPE = Recipe(updates=300, batch=32, learning_rate=1e-2, every=50)
+RECIPE = Recipe(updates=300, batch=32, learning_rate=1e-2, every=100)
 
 EXPERIMENT = Experiment(
     name="connectivity",
@@ -55,9 +55,9 @@ EXPERIMENT = Experiment(
     tasks=(TASK,),
     contenders=(
         Contender("message cell, maximum", cell, RULE, RECIPE),
-        Contender("its energy twin", twin, RULE, RECIPE),
-        Contender("message cell, sum", adding, RULE, RECIPE),
-        Contender("highway network", highway, Supervised(TASK.loss), RECIPE),
+        Contender("its energy twin", twin, RULE, RECIPE, seeds=3),
+        Contender("message cell, sum", adding, RULE, RECIPE, seeds=3),
+        Contender("highway network", highway, Supervised(TASK.loss), RECIPE, seeds=3),
     ),
     looks=(Validation("12 nodes", TASK, 100, 24), Validation("20 nodes", Connectivity(20, 0.1), 100, 40)),
     choice="20 nodes",

@@ -42,8 +42,8 @@ def highway() -> Highway:
 
 
 RULE = ebm.Progressive(TASK.loss, burn_in=(0, 100), steps=24, noise_start=0.5)
-RECIPE = Recipe(updates=500, batch=64, learning_rate=1e-2, every=50)
-LONG = Recipe(updates=1500, batch=64, learning_rate=3e-3, every=250)
+RECIPE = Recipe(updates=400, batch=64, learning_rate=1e-2, every=50)
+LONG = Recipe(updates=1000, batch=32, learning_rate=3e-3, every=250)
 
 EXPERIMENT = Experiment(
     name="prefix_sums",
@@ -51,16 +51,16 @@ EXPERIMENT = Experiment(
     tasks=(TASK,),
     contenders=(
         Contender("gated cell", cell, RULE, RECIPE),
-        Contender("its energy twin", twin, RULE, RECIPE),
-        Contender("highway network", highway, Supervised(TASK.loss), LONG),
+        Contender("its energy twin", twin, RULE, RECIPE, trials=2, seeds=3),
+        Contender("highway network", highway, Supervised(TASK.loss), LONG, seeds=3),
     ),
-    looks=(Validation("32 bits", PrefixSums(32), 200, 64), Validation("64 bits", PrefixSums(64), 200, 128)),
+    looks=(Validation("32 bits", PrefixSums(32), 100, 64), Validation("64 bits", PrefixSums(64), 100, 128)),
     choice="64 bits",
     trials=(
         Trial("32 bits", PrefixSums(32), 1000, (4, 8, 16, 24, 32, 48, 64)),
         Trial("128 bits", PrefixSums(128), 500, (16, 32, 64, 96, 128, 192, 256)),
-        Trial("512 bits", PrefixSums(512), 500, (64, 128, 256, 384, 512, 640, 1024)),
-        Trial("2,048 bits", PrefixSums(2048), 50, (256, 512, 1024, 1536, 2048, 2560, 4096), batch=25),
+        Trial("512 bits", PrefixSums(512), 300, (64, 128, 256, 384, 512, 640, 1024)),
+        Trial("2,048 bits", PrefixSums(2048), 25, (512, 1024, 2048, 2560, 4096), batch=25),
     ),
 )
 

@@ -59,6 +59,7 @@ class Contender:
         rule: the loss.
         recipe: how long and how fast.
         trials: how many of the trials it takes, the first ones; None: all.
+        seeds: how many of the seeds it is trained with, the first ones; None: all.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Contender:
     rule: Loss
     recipe: Recipe
     trials: int | None = None
+    seeds: int | None = None
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,11 @@ class Outcome:
 
 def learned(experiment: Experiment, seeds: list[int], workers: int) -> list[Outcome]:
     """Every contender with every seed, ``workers`` at a time, one thread each."""
-    jobs = [(experiment, index, seed) for seed in seeds for index in range(len(experiment.contenders))]
+    jobs = [
+        (experiment, index, seed)
+        for index, contender in enumerate(experiment.contenders)
+        for seed in seeds[: contender.seeds]
+    ]
     bar = tqdm(total=len(jobs), desc=experiment.name, unit="model")
     if workers == 1:
         found = []
