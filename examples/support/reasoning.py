@@ -109,7 +109,7 @@ class Outcome:
         seconds: processor time of the training.
         update: that the chosen weights come from.
         scores: by trial and step count (as text); of a model that runs once, the only count is "1".
-        apart: of the first contender, by the way of choosing weights ("last", and each look), then by trial: the score at the most steps, on up to 20 problems.
+        apart: of the first contender, by the way of choosing weights ("last", and each look), then by trial, the last but one: the score at the most steps, on up to 20 problems.
         weights: the chosen ones.
     """
 
@@ -156,7 +156,7 @@ def _one(job: tuple[Experiment, int, int]) -> Outcome:
     apart = {}
     for name, by in [("last", None), *((look.name, look.name) for look in experiment.looks)] if index == 0 else []:
         run.load(model, by)
-        apart[name] = {trial.name: _last_score(model, trial) for trial in experiment.trials[-2:]}
+        apart[name] = {trial.name: _last_score(model, trial) for trial in experiment.trials[-2:-1]}
     run.load(model, experiment.choice)
     scores = {trial.name: answered(model, trial) for trial in experiment.trials[: contender.trials]}
     chosen = run.chosen[experiment.choice]

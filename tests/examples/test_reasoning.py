@@ -1,0 +1,107 @@
+"""The reasoning protocol: scores along one settling, rivals, records, and the page that is written from them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import ebm
+from ebm.tasks import PrefixSums
+from ebm.training import Recipe, Supervised, Validation
+
+ROOT = Path(__file__).parents[2]
+TASK = PrefixSums(6)
+
+
+def cell() -> ebm.GatedCell:
+    return ebm.GatedCell(1, 3, nn.Conv1d(3, 2, 1), dims=1)
+
+
+def layer(head: nn.Module | None) -> ebm.GatedCell:
+    return ebm.GatedCell(1, 3, head, dims=1)
+
+
+def rival() -> nn.Module:
+    from support.highway import Highway
+
+    return Highway(layer, 3, nn.Conv1d(3, 2, 1))
+
+
+def experiment() -> Any:
+    from support.reasoning import Contender, Experiment, Trial
+
+    rule = ebm.Progressive(TASK.loss, burn_in=(0, 4), steps=2)
+    return Experiment(
+        name="tried",
+        title="Tried",
+        tasks=(TASK,),
+        contenders=(
+            Contender("cell", cell, rule, Recipe(updates=4, batch=4, every=2)),
+            Contender("rival", rival, Supervised(TASK.loss), Recipe(updates=4, batch=4, every=2), trials=1, seeds=1),
+        ),
+        looks=(Validation("6", TASK, 5, 4), Validation("12", PrefixSums(12), 5, 4)),
+        choice="12",
+        trials=(Trial("6 bits", TASK, 7, (1, 3, 5), batch=3), Trial("12 bits", PrefixSums(12), 5, (2, 4))),
+    )
+
+
+def test_scores_along_one_settling_are_those_of_calls_apart() -> None:
+    from support.reasoning import answered
+
+    torch.manual_seed(0)
+    model, trial = cell(), replace(experiment().trials[0], score=lambda answer, y: (answer.argmax(1) == y).double())
+    x, y = trial.problems()
+    found = answered(model, trial)
+    for count in trial.steps:
+        answer = ebm.infer(model, x, steps=count, keep="last").answer
+        assert found[str(count)] == pytest.approx(float((answer.argmax(1) == y).double().mean()))
+    assert list(answered(rival(), trial)) == ["1"]
+
+
+def test_a_highway_is_its_layers_each_stepped_once() -> None:
+    torch.manual_seed(0)
+    model, (x, _) = rival(), TASK.sample(4, torch.Generator().manual_seed(1))
+    z = torch.zeros(4, 3, 6)
+    for each in model.layers:  # type: ignore[union-attr]
+        z = each(z, each.condition(x))
+    assert torch.allclose(model(x), model.layers[-1].head(z))  # type: ignore[union-attr, index, operator]
+
+
+def test_every_contender_is_trained_with_its_seeds_and_chosen_as_said() -> None:
+    from support.reasoning import baselines, halted, learned
+
+    tried = experiment()
+    outcomes = learned(tried, [0, 1], workers=1)
+    assert [(each.contender, each.seed) for each in outcomes] == [("cell", 0), ("cell", 1), ("rival", 0)]
+    assert list(outcomes[0].scores) == ["6 bits", "12 bits"] and list(outcomes[2].scores) == ["6 bits"]
+    assert list(outcomes[0].apart) == ["last", "6", "12"] and not outcomes[2].apart
+    again = learned(tried, [1], workers=1)[0]
+    assert all(again.weights[name].equal(value) for name, value in outcomes[1].weights.items())
+    assert set(baselines(tried)["6 bits"]) == {each.name for each in TASK.baselines()}
+    model = cell()
+    facts = halted(model, tried.trials[0], ebm.AtRest(1e9), repeats=1)
+    assert facts["halted steps"] == 0.0 and facts["fixed steps"] == 5.0 and facts["halted flops"] < facts["fixed flops"]
+
+
+def test_the_page_says_what_the_saved_results_say() -> None:
+    import reasoning
+
+    assert (ROOT / "docs" / "reasoning.md").read_text() == reasoning.page()
+
+
+def test_a_smoke_run_is_no_result(tmp_path: Path) -> None:
+    import reasoning
+
+    name = json.loads((ROOT / "docs" / "reasoning" / "notes.json").read_text())[0]
+    record = json.loads((ROOT / "docs" / "reasoning" / f"{name['name']}.json").read_text())
+    record["facts"]["smoke"] = True
+    (tmp_path / "notes.json").write_text(json.dumps([name]))
+    (tmp_path / f"{name['name']}.json").write_text(json.dumps(record))
+    with pytest.raises(SystemExit, match="holds a smoke run"):
+        reasoning.page(tmp_path)
