@@ -36,7 +36,7 @@ def page(folder: Path = DOCS / "reasoning") -> str:
     return "\n".join(parts)
 
 
-def _section(note: dict[str, str], record: dict[str, Any]) -> str:
+def _section(note: dict[str, Any], record: dict[str, Any]) -> str:
     trials = list(record["metrics"])
     lines = [
         f"## {record['title']}\n",

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import ebm
 
@@ -30,12 +30,20 @@ class Highway(nn.Module):
 
     def forward(self, x: Any) -> Any:
         """The answer after the last layer."""
-        z = None
-        for layer in self.layers:
-            assert isinstance(layer, ebm.Gated)
+        z: Any = None
+        c: Any = None
+        for layer in self._layers():
             c = layer.condition(x)
-            z = layer(torch.zeros_like(layer.init_latent(c, None)) if z is None else z, c)  # pyright: ignore[reportArgumentType]
-        return layer.readout(z, c)
+            z = layer(_begun(layer, c) if z is None else z, c)
+        return self._layers()[-1].readout(z, c)
+
+    def _layers(self) -> list[ebm.Gated]:
+        return list(self.layers)  # pyright: ignore[reportReturnType]
+
+
+def _begun(layer: ebm.Gated, c: Any) -> Tensor:
+    """Where the first layer begins: at zero, for which nothing is drawn."""
+    return layer.init_latent(c, ebm.Draw(torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64)))
 
 
 def parameters(model: nn.Module) -> int:

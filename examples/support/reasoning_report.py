@@ -116,7 +116,8 @@ def _picture(path: Path, record: dict[str, Any], model: nn.Module, strip: Strip 
     from matplotlib import pyplot
 
     figure = pyplot.figure(figsize=(10, 4.2 if strip is None else 7.5), layout="constrained")
-    upper, lower = (figure, None) if strip is None else figure.subfigures(2, 1, height_ratios=(1.2, 1))
+    halves: Any = (figure, None) if strip is None else figure.subfigures(2, 1, height_ratios=(1.2, 1))
+    upper, lower = halves
     axis = upper.subplots()
     main = record["outcomes"][0]["contender"]
     for number, trial in enumerate(record["metrics"]):
