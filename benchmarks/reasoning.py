@@ -1,6 +1,6 @@
 """The table of record of the reasoning suite: writes docs/reasoning.md from the saved results in docs/reasoning.
 
-Run an example (`python examples/mazes.py --out docs/reasoning`), then `python benchmarks/reasoning.py`.
+Run an example (`python examples/connectivity.py --out docs/reasoning`), then `python benchmarks/reasoning.py`.
 """
 
 from __future__ import annotations

@@ -37,6 +37,48 @@ class Fault(NamedTuple):
 
 FAULTS = [
     Fault(
+        "a gradient of sums over the lists as they were read",
+        "ebm/models/neighbours.py",
+        "return _SumOverLists.apply(grads[0], back, into), None, None",
+        "return _SumOverLists.apply(grads[0], into, back), None, None",
+        "tests/models/test_message_cell.py -k finite_differences",
+    ),
+    Fault(
+        "a node that hears nobody hears minus infinity",
+        "ebm/models/neighbours.py",
+        "return torch.where((into < 0).all(2).view(-1, 1), 0.0, largest).view_as(z)",
+        "return largest.view_as(z)",
+        "tests/models/test_message_cell.py -k maximum",
+    ),
+    Fault(
+        "walls that are heard",
+        "ebm/models/grids.py",
+        "number = torch.where(opened, number.view(height, width), -1)",
+        "number = number.view(height, width).expand_as(opened)",
+        "tests/models/test_message_cell.py -k 'walls or two_units'",
+    ),
+    Fault(
+        "a candidate that hears itself in its houses",
+        "ebm/models/houses.py",
+        "total = z.sum(axes, keepdim=True) - z",
+        "total = z.sum(axes, keepdim=True).expand_as(z)",
+        "tests/models/test_message_cell.py -k houses",
+    ),
+    Fault(
+        "an energy twin without the other half of its force",
+        "ebm/models/energy_twin.py",
+        "gate, target = self.cell.gate_and_target(z, c)",
+        "gate, target = (part.detach() for part in self.cell.gate_and_target(z, c))",
+        "tests/models/test_energy_twin.py -k slope",
+    ),
+    Fault(
+        "an answer in another scale",
+        "ebm/models/matrix_cell.py",
+        'return z[:, 0] * c["size"][:, 0] ** self.power',
+        "return z[:, 0]",
+        "tests/models/test_matrix_and_attention_cells.py",
+    ),
+    Fault(
         "a halting rule that asks the head before the first step",
         "ebm/engine/halting.py",
         "return torch.full_like(chance, -torch.inf) if look.previous is None else chance",
