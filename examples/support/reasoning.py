@@ -31,6 +31,7 @@ class Trial:
         steps: at which step counts an iterated model is scored, rising.
         score: ``score(answer, y)``; None: the task's own.
         batch: problems settled at a time.
+        timed: how many of the problems are used for timing; None: all.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Trial:
     steps: tuple[int, ...]
     score: Callable[[Any, Any], Tensor] | None = None
     batch: int = 50
+    timed: int | None = None
 
     def problems(self) -> Problems:
         """The problems, the same for every model."""
@@ -97,7 +99,7 @@ class Experiment:
         tiny = tuple(replace(each, recipe=replace(each.recipe, updates=2, every=2)) for each in self.contenders)
         tasks = tuple(Pool(each.task, 8) if isinstance(each, Pool) else each for each in self.tasks)
         looks = tuple(replace(look, count=2, steps=2) for look in self.looks)
-        trials = tuple(replace(trial, count=2, steps=(1, 2, 4)) for trial in self.trials[:2])
+        trials = tuple(replace(trial, count=2, timed=None, steps=(1, 2, 4)) for trial in self.trials[:2])
         return replace(self, contenders=tiny, tasks=tasks, looks=looks, trials=trials)
 
 
@@ -208,7 +210,7 @@ def baselines(experiment: Experiment) -> dict[str, dict[str, float]]:
 
 def halted(model: ebm.Objective, trial: Trial, stop: ebm.Stop, repeats: int = 3) -> dict[str, float]:
     """A fixed number of steps beside leaving when at rest, on the same problems: scores, mean steps, and seconds, taken in turn."""
-    x, y = trial.problems()
+    x, y = replace(trial, count=trial.timed or trial.count).problems()
     times: dict[str, list[float]] = {"fixed": [], "halted": []}
     facts: dict[str, float] = {"most": float(trial.steps[-1])}
     for _ in range(repeats):
