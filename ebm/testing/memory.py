@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import warnings
 import weakref
@@ -61,8 +62,12 @@ def kept_bytes(call: Callable[[], Any]) -> int:
 
 
 def _storages(tensors: Iterable[Tensor]) -> dict[int, int]:
-    found = (tensor.untyped_storage() for tensor in tensors)
-    return {storage.data_ptr(): storage.nbytes() for storage in found}
+    found = {}
+    for tensor in tensors:
+        with contextlib.suppress(NotImplementedError):  # wrappers of transformed functions hold no storage of their own
+            storage = tensor.untyped_storage()
+            found[storage.data_ptr()] = storage.nbytes()
+    return found
 
 
 def _known() -> list[Tensor]:

@@ -84,6 +84,11 @@ def _plain(outcome: Outcome) -> dict[str, Any]:
     return {name: value for name, value in vars(outcome).items() if name != "weights"}
 
 
+def _final(outcome: dict[str, Any], trial: str) -> float:
+    """The score at the most steps; not a number where the trial was not taken."""
+    return list(outcome["scores"].get(trial, {"": float("nan")}).values())[-1]
+
+
 def _print(record: dict[str, Any]) -> None:
     """One line a contender and seed, at the most steps of each trial; then the baselines and the halting."""
     print(f"\n{record['title']}; {next(iter(record['metrics'].values()))}, in %, at the most steps of each trial")
@@ -91,7 +96,7 @@ def _print(record: dict[str, Any]) -> None:
     wide = max(len(each["contender"]) for each in record["outcomes"])
     print(f"{'model':{wide}}  {'parameters':>10}  seed  {'seconds':>7}  " + "  ".join(f"{name:>10}" for name in trials))
     for each in record["outcomes"]:
-        cells = "  ".join(f"{100 * list(each['scores'][name].values())[-1]:10.2f}" for name in trials)
+        cells = "  ".join(f"{100 * _final(each, name):10.2f}" for name in trials)
         print(
             f"{each['contender']:{wide}}  {each['parameters']:10,}  {each['seed']:4}  {each['seconds']:7.0f}  {cells}"
         )
