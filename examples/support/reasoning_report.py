@@ -77,7 +77,12 @@ def run(
 
 
 def _facts(smoke: bool) -> dict[str, Any]:
-    return {"smoke": smoke, "machine": f"{platform.system()} {platform.machine()}", "torch": torch.__version__, "equilibrate": ebm.__version__}
+    return {
+        "smoke": smoke,
+        "machine": f"{platform.system()} {platform.machine()}",
+        "torch": torch.__version__,
+        "equilibrate": ebm.__version__,
+    }
 
 
 def _plain(outcome: Outcome) -> dict[str, Any]:

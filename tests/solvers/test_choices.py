@@ -192,7 +192,11 @@ def test_the_gradient_is_that_of_the_replica_shown():
     torch.testing.assert_close(slope, finite, rtol=2e-6, atol=2e-7)
 
 
-@pytest.mark.parametrize("choice", [ebm.LowestResidual(), ebm.Agreement(), ebm.Agreement(lambda z: z > 0)], ids=str)
+@pytest.mark.parametrize(
+    "choice",
+    [ebm.LowestResidual(), ebm.Agreement(), ebm.Agreement(lambda z: z > 0)],
+    ids=["residual", "medoid", "vote"],
+)
 def test_an_empty_batch(choice: Any):
     solver = ebm.Restarts(3, ebm.Descent(0.1), spread=1.0, choose=choice)
     assert len(ebm.infer(Wells(3), X[:0], steps=3, solver=solver)) == 0
