@@ -187,12 +187,14 @@ def main() -> None:
     parser.add_argument("--softhebb", metavar="FOLDER", help="a clone of NeuromorphicComputing/SoftHebb")
     parser.add_argument("--krotov", metavar="FOLDER", help="a clone of DimaKrotov/Biological_Learning")
     parser.add_argument("--repeats", type=int, default=31)
+    parser.add_argument("--beside-only", action="store_true", help="the authors' code alone, in a fresh process")
     parser.add_argument("--smoke", action="store_true", help="a few seconds, to see that it runs")
     given = parser.parse_args()
     torch.set_num_threads(1)
     size, batch, repeats = (64, 16, 2) if given.smoke else (1024, 256, given.repeats)
-    found = updates(size, batch, repeats)
-    show(f"An update at {size} x {size}, batch {batch}", list(found[0]), [list(line.values()) for line in found])
+    found = [] if given.beside_only else updates(size, batch, repeats)
+    if found:
+        show(f"An update at {size} x {size}, batch {batch}", list(found[0]), [list(line.values()) for line in found])
     beside = [
         soft_hebb(given.softhebb, repeats),
         krotov_hopfield(given.krotov, repeats, torch.float32),

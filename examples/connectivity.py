@@ -7,6 +7,8 @@ steps as word takes to go round. Beside it: the energy twin with the same parame
 more than thirty times as many parameters, and the answers that take no learning. Weights are chosen on held-out graphs of 20 nodes.
 """
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -71,11 +73,11 @@ EXPERIMENT = Experiment(
 )
 
 
-def strip(figure: object, model: ebm.Objective) -> None:
+def strip(figure: Any, model: ebm.Objective) -> None:
     """Who the cell thinks is joined to whom in one graph of 40 nodes, at growing numbers of steps; nodes sorted by component."""
     x, y = Connectivity(40, 0.04).sample(1, torch.Generator().manual_seed(2))
     order = (y[0] > 0).int().argmax(1).argsort(stable=True)
-    axes = figure.subplots(1, 6)  # type: ignore[attr-defined]
+    axes = figure.subplots(1, 6)
     for axis, steps in zip(axes, (0, 1, 2, 4, 16), strict=False):
         seen = ebm.infer(model, x, steps=steps, keep="last").answer[0] > 0
         axis.imshow(seen[order][:, order], cmap="Blues", vmin=0, vmax=1.5, interpolation="nearest")

@@ -7,6 +7,8 @@ long, for as many steps as it takes. Beside it: the energy twin with the same pa
 learning. Weights are chosen on held-out strings of 64 bits, twice the training's length.
 """
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -65,12 +67,12 @@ EXPERIMENT = Experiment(
 )
 
 
-def strip(figure: object, model: ebm.Objective) -> None:
+def strip(figure: Any, model: ebm.Objective) -> None:
     """The answer to one string, step by step: rows are steps, black where it is still wrong."""
     bits, sums = PrefixSums(128).sample(1, torch.Generator().manual_seed(3))
     items = list(ebm.stream(model, bits, steps=160, keep="last"))
     wrong = torch.stack([(item.answer.argmax(1) != sums)[0] for item in items])
-    axis = figure.subplots()  # type: ignore[attr-defined]
+    axis = figure.subplots()
     axis.imshow(wrong, cmap="Greys", aspect="auto", interpolation="nearest")
     axis.set(xlabel="position in a string of 128 bits", ylabel="step", title="where the answer is still wrong (black)")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -135,3 +136,18 @@ class Tree(ebm.Energy):
 
     def readout(self, z: Pair, c: Any) -> Tensor:
         return z.mean
+
+
+def coupling_slope(model: Wells, measure: Callable[[Wells], Tensor], nudge: float = 1e-6) -> Tensor:
+    """The gradient of a sum by each coupling of the wells, by central differences."""
+    finite = torch.zeros_like(model.coupling)
+    for i, j in torch.cartesian_prod(*(torch.arange(n) for n in finite.shape)).tolist():
+        ends = []
+        for sign in (1, -1):
+            other = Wells(len(finite))
+            other.load_state_dict(model.state_dict())
+            with torch.no_grad():
+                other.coupling[i, j] += sign * nudge
+            ends.append(float(measure(other).sum()))
+        finite[i, j] = (ends[0] - ends[1]) / (2 * nudge)
+    return finite

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,8 +14,38 @@ from ebm.engine.stop import Look, Stop
 __all__ = ["Halts", "HaltsByChance", "HaltsBySum"]
 
 
+class _Asking(Stop):
+    """What the rules share: a level, read off the halting head, against a threshold in (0, 1]."""
+
+    threshold: float
+    reads: ClassVar[bool] = True
+    threshold_name: ClassVar[str | None] = "threshold"
+    larger_is_stricter: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold <= 1:
+            raise ValueError(
+                f"`{type(self).__name__}(threshold=...)` must lie in (0, 1]; got {self.threshold}. Try 0.9."
+            )
+
+    def check(self, look: Look, memory: Any) -> tuple[Tensor, Any]:
+        level, memory = self.followed(look, memory)
+        return level >= self.threshold, memory
+
+
+class _Adding(_Asking):
+    """A rule whose level adds up over steps; the start is no step, and leaves the memory as it is."""
+
+    def followed(self, look: Look, memory: Tensor) -> tuple[Tensor, Tensor]:
+        return (torch.full_like(memory, -torch.inf), memory) if look.previous is None else self._added(look, memory)
+
+    @abstractmethod
+    def _added(self, look: Look, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """The level after a step, and the next memory."""
+
+
 @dataclass(frozen=True)
-class Halts(Stop):
+class Halts(_Asking):
     r"""Done when the halting head is sure now: :math:`\sigma(\text{halt}) \ge` threshold.
 
     The look before the first step is left aside: no loss teaches the head there.
@@ -34,15 +65,6 @@ class Halts(Stop):
     """
 
     threshold: float = 0.5
-    reads: ClassVar[bool] = True
-    threshold_name: ClassVar[str | None] = "threshold"
-    larger_is_stricter: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        _check(self)
-
-    def check(self, look: Look, memory: Any) -> tuple[Tensor, Any]:
-        return self.strictest(look) >= self.threshold, None
 
     def strictest(self, look: Look) -> Tensor:
         chance = _chance(self, look)
@@ -50,7 +72,7 @@ class Halts(Stop):
 
 
 @dataclass(frozen=True)
-class HaltsBySum(Stop):
+class HaltsBySum(_Adding):
     r"""Done when the halting probabilities of the steps so far add up: :math:`\sum_{s \le t} \sigma(\text{halt}_s) \ge` threshold.
 
     Args:
@@ -68,29 +90,17 @@ class HaltsBySum(Stop):
     """
 
     threshold: float = 0.99
-    reads: ClassVar[bool] = True
-    threshold_name: ClassVar[str | None] = "threshold"
-    larger_is_stricter: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        _check(self)
 
     def init(self, look: Look) -> Tensor:
         return torch.zeros_like(_chance(self, look))
 
-    def check(self, look: Look, memory: Tensor) -> tuple[Tensor, Tensor]:
-        level, memory = self.followed(look, memory)
-        return level >= self.threshold, memory
-
-    def followed(self, look: Look, memory: Tensor) -> tuple[Tensor, Tensor]:
-        if look.previous is None:  # the start is no step
-            return torch.full_like(memory, -torch.inf), memory
+    def _added(self, look: Look, memory: Tensor) -> tuple[Tensor, Tensor]:
         total = memory + _chance(self, look)
         return total.clamp(max=1), total
 
 
 @dataclass(frozen=True)
-class HaltsByChance(Stop):
+class HaltsByChance(_Adding):
     r"""Done when a sample that halts by lot at each step would have: :math:`1 - \prod_{s \le t} (1 - \sigma(\text{halt}_s)) \ge` threshold.
 
     At one half this is the median of the steps that drawing lots would take; nothing is drawn.
@@ -110,23 +120,11 @@ class HaltsByChance(Stop):
     """
 
     threshold: float = 0.5
-    reads: ClassVar[bool] = True
-    threshold_name: ClassVar[str | None] = "threshold"
-    larger_is_stricter: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        _check(self)
 
     def init(self, look: Look) -> Tensor:
         return torch.ones_like(_chance(self, look))
 
-    def check(self, look: Look, memory: Tensor) -> tuple[Tensor, Tensor]:
-        level, memory = self.followed(look, memory)
-        return level >= self.threshold, memory
-
-    def followed(self, look: Look, memory: Tensor) -> tuple[Tensor, Tensor]:
-        if look.previous is None:  # the start is no step
-            return torch.full_like(memory, -torch.inf), memory
+    def _added(self, look: Look, memory: Tensor) -> tuple[Tensor, Tensor]:
         going = memory * (1 - _chance(self, look))
         return 1 - going, going
 
@@ -140,8 +138,3 @@ def _chance(rule: Stop, look: Look) -> Tensor:
         f"`{type(rule).__name__}` asks the halting head of `ebm.Halting(model, head)`; got a model whose read-out is "
         f"{type(look.answer).__name__}. Wrap the model, or use `AtRest`."
     )
-
-
-def _check(rule: Halts | HaltsBySum | HaltsByChance) -> None:
-    if not 0 < rule.threshold <= 1:
-        raise ValueError(f"`{type(rule).__name__}(threshold=...)` must lie in (0, 1]; got {rule.threshold}. Try 0.9.")

@@ -1,6 +1,6 @@
 """How weights learn from settled latents: every rule is a loss."""
 
-from ebm.losses.begins import Either, Noisy
+from ebm.losses.begins import Begin, Either, Elsewhere, Noisy, neighbour
 from ebm.losses.halting import ACT, PonderNet, QHead
 from ebm.losses.progressive import Every, Last, Over, Progressive
 from ebm.losses.regularise import (
@@ -12,7 +12,7 @@ from ebm.losses.regularise import (
     misaligned,
     squared_distance,
 )
-from ebm.losses.stretch import Begin, Elsewhere, Stretch, neighbour
+from ebm.losses.stretch import Stretch
 from ebm.losses.two_phase import TwoPhase
 
 __all__ = [

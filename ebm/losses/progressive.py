@@ -9,7 +9,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ebm.losses.stretch import Begin, Stretch, check_stretch
+from ebm.losses.begins import Begin
+from ebm.losses.stretch import Stretch, check_stretch
 from ebm.objective import Objective
 from ebm.solvers.base import Solver
 

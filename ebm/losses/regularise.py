@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ebm import rows
 from ebm.engine import Adjoint, Truncated, infer
-from ebm.losses.stretch import Begin, Elsewhere, check_range, drawn, neighbour, never
+from ebm.losses.begins import Begin, Elsewhere, neighbour
+from ebm.losses.spans import check_range, drawn, never
 from ebm.noise import Draw, draw_keys
 from ebm.objective import Objective
 from ebm.solvers.base import Solver

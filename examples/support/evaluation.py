@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import ebm
 from support.data import Split
+from support.networks import parameters
 
 __all__ = ["Curve", "EarlyExit", "Entry", "baseline", "settled"]
 
@@ -119,11 +120,10 @@ def settled(
         fixed_flops=flops[fewest],
         steps=[s.steps.tolist() for s in leaving],
     )
-    parameters = _parameters(models[0])
-    curve = Curve(name, parameters, on_validation, accuracy, flops, trained, chosen, fewest, leave)
+    curve = Curve(name, parameters(models[0]), on_validation, accuracy, flops, trained, chosen, fewest, leave)
 
     def entry(budget: str, column: list[float], steps: float, cost: float, call: Callable[[], Any]) -> Entry:
-        return Entry(name, parameters, budget, column, steps, cost, _milliseconds(call, len(test.labels)))
+        return Entry(name, parameters(models[0]), budget, column, steps, cost, _milliseconds(call, len(test.labels)))
 
     def fixed(steps: int, budget: str) -> Entry:
         call = lambda: ebm.infer(models[0], test.images, steps=steps, keep="last")  # noqa: E731
@@ -151,7 +151,7 @@ def baseline(name: str, models: list[nn.Module], test: Split) -> Entry:
             first = models[0](test.images)
         accuracy = [_accuracy(first if k == 0 else model(test.images), test.labels) for k, model in enumerate(models)]
         spent = _milliseconds(lambda: models[0](test.images), len(test.labels))
-    return Entry(name, _parameters(models[0]), "one pass", accuracy, None, counter.flops / len(test.labels), spent)
+    return Entry(name, parameters(models[0]), "one pass", accuracy, None, counter.flops / len(test.labels), spent)
 
 
 def _answers(model: ebm.Objective, images: Tensor, steps: int) -> tuple[list[Tensor], list[float]]:
@@ -187,10 +187,6 @@ def _first_sure(answers: list[Tensor], threshold: float) -> Tensor:
 
 def _accuracy(answers: Tensor, labels: Tensor) -> float:
     return (answers.argmax(1) == labels).double().mean().item()
-
-
-def _parameters(model: nn.Module) -> int:
-    return sum(p.numel() for p in model.parameters())
 
 
 def _milliseconds(call: Callable[[], Any], samples: int, repeats: int = 5) -> float:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import ebm
 
-__all__ = ["Highway", "parameters"]
+__all__ = ["Highway"]
 
 
 class Highway(nn.Module):
@@ -44,8 +44,3 @@ class Highway(nn.Module):
 def _begun(layer: ebm.Gated, c: Any) -> Tensor:
     """Where the first layer begins: at zero, for which nothing is drawn."""
     return layer.init_latent(c, ebm.Draw(torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64)))
-
-
-def parameters(model: nn.Module) -> int:
-    """How many numbers a model learns."""
-    return sum(parameter.numel() for parameter in model.parameters())

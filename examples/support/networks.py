@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import ebm
 from support.data import Dataset
 
-__all__ = ["Contender", "Task", "contenders"]
+__all__ = ["Contender", "Task", "contenders", "parameters"]
 
 
 class Task(NamedTuple):
@@ -119,3 +119,8 @@ def contenders(task: Task) -> list[Contender]:
         Contender("plain conv, small", lambda: plain_conv(task, (16, 28, 28)), 1e-2, False),
         Contender("plain conv, large", lambda: plain_conv(task, (32, 64, 96, 96)), 3e-3, False),
     ]
+
+
+def parameters(model: nn.Module) -> int:
+    """How many numbers a model learns."""
+    return sum(parameter.numel() for parameter in model.parameters())

@@ -15,7 +15,7 @@ from tqdm import tqdm
 import ebm
 from ebm.tasks import Problems, Task, trivial
 from ebm.training import Loss, Pool, Recipe, Validation, train
-from support.highway import parameters
+from support.networks import parameters
 
 __all__ = ["Contender", "Experiment", "Outcome", "Trial", "answered", "baselines", "halted", "learned"]
 
@@ -132,20 +132,13 @@ def learned(experiment: Experiment, seeds: list[int], workers: int) -> list[Outc
         for index, contender in enumerate(experiment.contenders)
         for seed in seeds[: contender.seeds]
     ]
-    bar = tqdm(total=len(jobs), desc=experiment.name, unit="model")
+    shown = {"desc": experiment.name, "total": len(jobs), "unit": "model"}
     if workers == 1:
-        found = []
-        for job in jobs:
-            found.append(_one(job))
-            bar.update()
-        bar.close()
-        return found
+        return list(tqdm(map(_one, jobs), **shown))
     with multiprocessing.get_context("spawn").Pool(workers, torch.set_num_threads, (1,)) as pool:
-        found = []
-        for outcome in pool.imap(_one, jobs):
-            found.append(outcome)
-            bar.update()
-        bar.close()
+        found = list(tqdm(pool.imap(_one, jobs), **shown))
+        pool.close()  # an orderly end, after which nothing is left to clean up
+        pool.join()
         return found
 
 

@@ -16,29 +16,18 @@ from ebm.losses.halting import halting_log_chances
 from ebm.tasks import PrefixSums
 from tests.contracts.members import seeded
 from tests.energies import numbers
+from tests.losses.halting_parts import Swinging, cell, each
 
 TASK = PrefixSums(6)
 
 
-class Swinging(nn.Module):
-    """A halting head that says something else at every step and for every sample."""
-
-    def forward(self, z: Tensor) -> Tensor:
-        return (40 * z).sin().flatten(1).sum(1) - 1.0
-
-
 def model(head: nn.Module | None = None) -> ebm.Halting:
-    cell = seeded(lambda: ebm.GatedCell(1, width=3, head=nn.Conv1d(3, 2, 1), dims=1))
-    return ebm.Halting(cell, head or Swinging()).double()
+    return ebm.Halting(cell(), head or Swinging()).double()
 
 
 def problems() -> tuple[Tensor, Tensor]:
     x, y = TASK.sample(5, torch.Generator().manual_seed(0))
     return x.double(), y
-
-
-def each(answer: Tensor, y: Tensor) -> Tensor:
-    return functional.cross_entropy(answer, y, reduction="none").mean(1)
 
 
 def seen(halting: ebm.Halting, steps: int) -> tuple[list[list[float]], list[list[float]]]:
@@ -159,7 +148,7 @@ def finished(z: Tensor, y: Tensor) -> Tensor:
 
 LEARNED = [
     (QHead(lambda z, y: z.new_zeros(()), finished, Stretch(steps=9)), ebm.Halts(0.5), 0),
-    (ACT(left_over, Stretch(steps=9), price=0.2), ebm.HaltsBySum(0.9), 3),
+    (ACT(left_over, Stretch(steps=9), price=0.2), ebm.HaltsBySum(0.9), 1),
     (PonderNet(left_over, Stretch(steps=9), prior=0.2, beta=0.01), ebm.HaltsByChance(0.5), 1),
 ]
 
@@ -170,7 +159,7 @@ def test_a_head_learns_to_take_the_steps_that_each_sample_needs(rule: Any, stop:
     halting = ebm.Halting(Countdown(), seeded(lambda: ebm.PooledLogit(1)))
     optimizer = torch.optim.Adam(halting.parameters(), 0.1)
     x = torch.arange(1.0, 7.0, dtype=torch.float64)[:, None, None]
-    for _ in range(150):
+    for _ in range(600):
         optimizer.zero_grad()
         rule(halting, x, x).backward()
         optimizer.step()

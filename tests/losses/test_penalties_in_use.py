@@ -23,30 +23,8 @@ from ebm.losses import (
     neighbour,
     squared_distance,
 )
-from tests.contracts.members import seeded
 from tests.energies import Quadratic, numbers
-
-X = numbers(5, 1, 6)
-Y = torch.tensor([[0, 1, 1, 0, 1, 0]] * 5)
-
-
-def draws(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-class Swinging(nn.Module):
-    """A halting head that says something else at every step and for every sample."""
-
-    def forward(self, z: Tensor) -> Tensor:
-        return (40 * z).sin().flatten(1).sum(1) - 1.0
-
-
-def cell() -> ebm.GatedCell:
-    return seeded(lambda: ebm.GatedCell(1, width=3, head=nn.Conv1d(3, 2, 1), dims=1))
-
-
-def each(answer: Tensor, y: Tensor) -> Tensor:
-    return functional.cross_entropy(answer, y, reduction="none").mean(1)
+from tests.losses.halting_parts import Swinging, X, Y, cell, draws, each
 
 
 def test_a_price_of_expected_steps_and_a_prior_that_is_met() -> None:

@@ -13,7 +13,7 @@ import ebm
 from ebm import rows
 from ebm.noise import Draw
 from ebm.objective import Point
-from tests.energies import Wells, numbers
+from tests.energies import Wells, coupling_slope, numbers
 
 X = numbers(5, 3, seed=9)
 ALIVE = torch.rand(6, 5, generator=torch.Generator().manual_seed(1)) < 0.7
@@ -178,17 +178,7 @@ def test_the_gradient_is_that_of_the_replica_shown():
     solver = ebm.Restarts(4, ebm.Descent(0.1), spread=1.5, choose=ebm.Agreement())
     found = ebm.infer(model, X, steps=5, solver=solver, adjoint=ebm.Unroll())
     (slope,) = torch.autograd.grad(found.z.sum(), model.coupling)
-    nudge, finite = 1e-6, torch.zeros_like(model.coupling)
-    for i in range(3):
-        for j in range(3):
-            ends = []
-            for sign in (1, -1):
-                other = Wells(3)
-                other.load_state_dict(model.state_dict())
-                with torch.no_grad():
-                    other.coupling[i, j] += sign * nudge
-                ends.append(float(ebm.infer(other, X, steps=5, solver=solver).z.sum()))
-            finite[i, j] = (ends[0] - ends[1]) / (2 * nudge)
+    finite = coupling_slope(model, lambda other: ebm.infer(other, X, steps=5, solver=solver).z)
     torch.testing.assert_close(slope, finite, rtol=2e-6, atol=2e-7)
 
 

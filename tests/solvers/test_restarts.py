@@ -14,7 +14,7 @@ from ebm.engine.field import CountedField
 from ebm.noise import Draw
 from ebm.solvers.base import View
 from ebm.testing.case import evaluations
-from tests.energies import Quadratic, Tanh, Tree, Wells, numbers
+from tests.energies import Quadratic, Tanh, Tree, Wells, coupling_slope, numbers
 
 X = numbers(5, 3, seed=9)
 
@@ -239,17 +239,7 @@ def test_a_truncated_tail_differentiates_every_replica(adjoint: ebm.Adjoint):
     (slope,) = torch.autograd.grad(found.energy.sum(), model.coupling)
     tail = min(adjoint.last, steps)  # type: ignore[attr-defined]
     first = ebm.infer(model, X, steps=steps - tail, solver=solver, keep="last")
-    nudge, finite = 1e-6, torch.zeros_like(model.coupling)
-    for i in range(3):
-        for j in range(3):
-            ends = []
-            for sign in (1, -1):
-                other = Wells(3)
-                other.load_state_dict(model.state_dict())
-                with torch.no_grad():
-                    other.coupling[i, j] += sign * nudge
-                ends.append(float(_from(other, first, solver, tail).sum()))
-            finite[i, j] = (ends[0] - ends[1]) / (2 * nudge)
+    finite = coupling_slope(model, lambda other: _from(other, first, solver, tail))
     torch.testing.assert_close(slope, finite, rtol=2e-6, atol=2e-7)
 
 

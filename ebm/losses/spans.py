@@ -1,0 +1,53 @@
+"""The steps that a loss takes: how many of them, and all of these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ebm.engine import Look, Stop
+from ebm.objective import Objective
+
+__all__ = ["check_range", "drawn", "never", "uncertain"]
+
+
+def uncertain(span: int | tuple[int, int]) -> bool:
+    """Whether there is something to draw."""
+    return not isinstance(span, int) and span[0] < span[1]
+
+
+def drawn(span: int | tuple[int, int], generator: torch.Generator | None) -> int:
+    """A number of steps, drawn where there is a choice."""
+    if isinstance(span, int):
+        return span
+    if generator is None or span[0] == span[1]:
+        return span[0]
+    return int(torch.randint(span[0], span[1] + 1, (), generator=generator, device=generator.device))
+
+
+def check_range(owner: str, name: str, span: Any, lowest: int) -> None:
+    """Raise unless a span is a whole number of steps, or two."""
+    ends = (span, span) if isinstance(span, int) else span
+    whole = isinstance(ends, tuple) and len(ends) == 2 and all(type(end) is int for end in ends)
+    if not whole:
+        raise TypeError(
+            f"`{owner}({name}=...)` is a whole number of steps, or (least, most); got {span!r}. Try ({lowest}, 8)."
+        )
+    if not lowest <= ends[0] <= ends[1]:
+        raise ValueError(f"`{owner}({name}=...)` wants {lowest} <= least <= most; got {span!r}. Try ({lowest}, 8).")
+
+
+@dataclass(frozen=True)
+class _Never(Stop):
+    """Never done; in the place of the stop rule that a model names for serving."""
+
+    def check(self, look: Look, memory: Any) -> tuple[Tensor, Any]:
+        return torch.zeros_like(look.residual, dtype=torch.bool), None
+
+
+def never(model: Objective) -> Stop | None:
+    """A rule that is never met, for models that name one of their own."""
+    return None if model.default_stop() is None else _Never()
