@@ -16,8 +16,9 @@ __all__ = ["Aggregate", "neighbour_lists"]
 class Aggregate(Enum):
     """How the neighbours' latents become one message.
 
-    Sums count, maxima ask whether there is any, means say which share. What works on larger graphs than those trained on
-    depends on it: a sum grows with the number of neighbours, a maximum does not.
+    Sums count, means say which share, maxima ask whether there is any neighbour of a kind, the second largest whether there are two.
+    What works on larger graphs than those trained on depends on it: a sum grows with the number of neighbours and adds up their small
+    errors, a maximum and a second largest do neither. A node that hears nobody, or of whom a second is asked and that hears one, hears zero.
 
     Example:
         >>> import ebm
@@ -30,6 +31,7 @@ class Aggregate(Enum):
     SUM = "sum"
     MEAN = "mean"
     MAX = "max"
+    SECOND = "second"
 
 
 def neighbour_lists(links: Tensor) -> Tensor:
@@ -77,19 +79,38 @@ def _mean(z: Tensor, into: Tensor, back: Tensor) -> Tensor:
 
 
 def _max(z: Tensor, into: Tensor, back: Tensor) -> Tensor:
+    return _ranked(z, into, back, 0)
+
+
+def _second(z: Tensor, into: Tensor, back: Tensor) -> Tensor:
+    return _ranked(z, into, back, 1)
+
+
+def _ranked(z: Tensor, into: Tensor, back: Tensor, rank: int) -> Tensor:
     flat = z.reshape(-1, z[0, 0].numel())
+    return _Picked.apply(flat, _winners(flat.detach(), _rows(into))[rank], _rows(back)).view_as(z)
+
+
+def _winners(flat: Tensor, lists: Tensor) -> tuple[Tensor, Tensor]:
+    """Whose number is the largest and whose the second largest in each list, for each number: two of (n, width)."""
     padded = torch.cat([flat, flat.new_full((1, flat.shape[1]), float("-inf"))])
-    first, *others = _rows(into).unbind(1)
-    largest = padded.index_select(0, first)
-    for other in others:  # one after the other: all at once would be a tensor of every link's latent
-        largest = torch.maximum(largest, padded.index_select(0, other))
-    return torch.where((into < 0).all(2).view(-1, 1), 0.0, largest).view_as(z)
+    nobody = torch.full_like(flat, len(flat), dtype=torch.int64)
+    first = second = nobody
+    largest = runner_up = torch.full_like(flat, float("-inf"))
+    for other in lists.unbind(1):  # one after the other: all at once would be a tensor of every link's latent
+        value, other = padded.index_select(0, other), other[:, None]
+        ahead = value > largest
+        second = torch.where(ahead, first, torch.where(value > runner_up, other, second))
+        runner_up = torch.maximum(runner_up, torch.minimum(value, largest))
+        first, largest = torch.where(ahead, other, first), torch.maximum(largest, value)
+    return first, second
 
 
 _GATHERS: dict[Aggregate, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     Aggregate.SUM: _sum,
     Aggregate.MEAN: _mean,
     Aggregate.MAX: _max,
+    Aggregate.SECOND: _second,
 }
 
 
@@ -112,3 +133,34 @@ class _SumOverLists(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> Any:
         into, back = ctx.saved_tensors
         return _SumOverLists.apply(grads[0], back, into), None, None
+
+
+class _Picked(torch.autograd.Function):
+    """Each number of each row from the row that ``winner`` names; the row after the last is zero."""
+
+    @staticmethod
+    def forward(ctx: Any, flat: Tensor, winner: Tensor, back: Tensor) -> Tensor:
+        ctx.save_for_backward(winner, back)
+        return functional.pad(flat, (0, 0, 0, 1)).gather(0, winner)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return _Returned.apply(grads[0], *ctx.saved_tensors), None, None
+
+
+class _Returned(torch.autograd.Function):
+    """The transpose of `_Picked`: each number goes back to the row it came from. Whoever hears a row looks there, so nothing is scattered."""
+
+    @staticmethod
+    def forward(ctx: Any, picked: Tensor, winner: Tensor, back: Tensor) -> Tensor:
+        ctx.save_for_backward(winner, back)
+        padded, whose = functional.pad(picked, (0, 0, 0, 1)), functional.pad(winner, (0, 0, 0, 1), value=-1)
+        mine = torch.arange(len(picked), device=picked.device)[:, None]
+        total = torch.zeros_like(picked)
+        for hearer in back.unbind(1):
+            total += torch.where(whose.index_select(0, hearer) == mine, padded.index_select(0, hearer), 0.0)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return _Picked.apply(grads[0], *ctx.saved_tensors), None, None

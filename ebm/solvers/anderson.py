@@ -36,7 +36,8 @@ class Anderson(Solver):
 
     Args:
         window: how many past latents are mixed, at least 2; memory is 2 x window latents a sample.
-        ridge: rho >= 0, relative.
+        ridge: rho >= 0, relative. Where past forces are nearly parallel, as in a corner of a box, rounding of the model's own
+            products grows by up to 1 / rho; raise it where answers must agree to the last digits between batches of other sizes.
         mixing: beta > 0, the step size of the underlying iteration; for an energy choose it as for `Descent`.
         safeguard: what may not get worse: ``"residual"`` (by more than ``growth``), ``"energy"``, or None.
         growth: the most by which the residual may grow in a mixed step.
