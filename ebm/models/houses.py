@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ebm.models.members import others
 from ebm.models.neighbours import Aggregate
 from ebm.models.wiring import Wired, Wiring
 
@@ -26,26 +28,31 @@ class Houses(Wiring):
     digits along axis 1.
 
     Args:
-        box: height and width of a box.
+        box: height and width of a box; None: of each board, the pair nearest to a square that has as many cells as digits, no higher than
+            wide: (2, 2), (2, 3), (3, 3) for 4, 6, 9 digits.
 
     Raises:
         ValueError: sides below 1; at the call, an observation of another shape.
 
     Example:
         >>> import torch, ebm
-        >>> cell = ebm.MessageCell(ebm.Houses((2, 2)), width=4, head=torch.nn.Linear(4, 1), hidden=8)
-        >>> boards = ebm.tasks.Sudoku(box=(2, 2)).sample(2, torch.Generator().manual_seed(0))
-        >>> ebm.infer(cell, boards.x, steps=3).answer.shape
+        >>> cell = ebm.MessageCell(ebm.Houses(), width=4, head=torch.nn.Linear(4, 1))
+        >>> for box in ((2, 2), (2, 3)):
+        ...     boards = ebm.tasks.Sudoku(box).sample(2, torch.Generator().manual_seed(0))
+        ...     print(ebm.infer(cell, boards.x, steps=3).answer.shape)
         torch.Size([2, 4, 4, 4])
+        torch.Size([2, 6, 6, 6])
     """
 
-    box: tuple[int, int] = (3, 3)
+    box: tuple[int, int] | None = None
 
     features = 2
     messages = 4
 
     def __post_init__(self) -> None:
         sides = self.box
+        if sides is None:
+            return
         if not (isinstance(sides, tuple) and len(sides) == 2 and all(type(side) is int and side > 0 for side in sides)):
             raise ValueError(
                 f"`Houses(box=...)` is the height and width of a box, at least 1; got {sides!r}. Try (3, 3)."
@@ -53,41 +60,33 @@ class Houses(Wiring):
 
     def wire(self, x: Tensor) -> Wired:
         """Which candidates are given, and which cells; houses need no lists."""
-        digits = self.box[0] * self.box[1]
-        if not isinstance(x, Tensor) or x.ndim != 4 or x.shape[1:] != (digits,) * 3:
+        wanted = math.prod(self.box) if self.box else "N"
+        if not isinstance(x, Tensor) or x.ndim != 4 or len({wanted, *x.shape[1:]} - {"N"}) != 1:
             got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
             raise ValueError(
-                f"`Houses({self.box})` reads boards (B, {digits}, {digits}, {digits}), digits along axis 1; got {got}. "
+                f"`Houses({self.box or ''})` reads boards (B, {wanted}, {wanted}, {wanted}), digits along axis 1; got {got}. "
                 "Pass the box of these boards, or one-hot givens."
             )
         return Wired(torch.stack([x, x.sum(1, keepdim=True).expand_as(x)], -1), None)
 
     def gather(self, z: Tensor, links: Any, aggregate: Aggregate) -> tuple[Tensor, ...]:
         """What the other members of the cell, the row, the column and the box say."""
-        high, wide = self.box
+        high, wide = self.box or _squarest(z.shape[1])
         boxes = z.unflatten(3, (high, wide)).unflatten(2, (wide, high))  # B, digit, box row, r, box column, c, width
-        within = _others(boxes, (3, 5), aggregate).flatten(4, 5).flatten(2, 3)
-        return _others(z, (1,), aggregate), _others(z, (3,), aggregate), _others(z, (2,), aggregate), within
+        within = others(boxes.transpose(3, 4).flatten(4, 5), 4, aggregate).unflatten(4, (high, wide)).transpose(3, 4)
+        return (
+            others(z, 1, aggregate),
+            others(z, 3, aggregate),
+            others(z, 2, aggregate),
+            within.flatten(4, 5).flatten(2, 3),
+        )
 
     def answer(self, scores: Tensor, links: Any) -> Tensor:
         """The single score of each candidate."""
         return scores[..., 0]
 
 
-def _others(z: Tensor, axes: tuple[int, ...], aggregate: Aggregate) -> Tensor:
-    """What the other members of a house say, to each member; a house lies along ``axes``."""
-    if aggregate is not Aggregate.MAX:
-        total = z.sum(axes, keepdim=True) - z
-        return total if aggregate is Aggregate.SUM else total / max(_size(z, axes) - 1, 1)
-    if _size(z, axes) == 1:
-        return torch.zeros_like(z)
-    if len(axes) == 1:
-        first, second = z.topk(2, axes[0]).values.split(1, axes[0])
-        return torch.where(z == first, second, first)
-    moved = z.movedim(axes, (-2, -1))
-    return _others(moved.flatten(-2), (moved.ndim - 2,), aggregate).view_as(moved).movedim((-2, -1), axes)
-
-
-def _size(z: Tensor, axes: tuple[int, ...]) -> int:
-    """Members of a house."""
-    return int(torch.Size(z.shape[axis] for axis in axes).numel())
+def _squarest(digits: int) -> tuple[int, int]:
+    """Height and width of a box of so many cells, as near to a square as can be."""
+    high = next(side for side in range(math.isqrt(digits), 0, -1) if digits % side == 0)
+    return high, digits // high

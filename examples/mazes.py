@@ -1,0 +1,100 @@
+"""
+Mazes: trained up to size 9, asked up to 59
+===========================================
+
+Mark the path from start to goal. A message-passing cell whose squares hear the second largest of their neighbours sees mazes of sizes 5, 7 and 9 and is asked about
+sizes 13 to 59, for as many steps as dead ends take to fill. Beside it: the energy twin with the same parameters, the same cell with sums, a feed-forward
+highway network of more than thirty times as many parameters, and the answers that take no learning. Weights are chosen on held-out mazes of size 17.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+import ebm
+from ebm.tasks import WALL, Mazes
+from ebm.training import Recipe, Supervised, Validation
+from support.highway import Highway
+from support.reasoning import Contender, Experiment, Trial
+from support.reasoning_report import arguments, run
+
+WIDTH = 16
+GRID = ebm.Grid(3, rooms=True)
+
+
+def cell() -> ebm.MessageCell:
+    """The model: a square that hears of two open neighbours is no dead end."""
+    return ebm.MessageCell(GRID, WIDTH, nn.Linear(WIDTH, 2), ebm.Aggregate.SECOND)
+
+
+def adding() -> ebm.MessageCell:
+    """The same with sums."""
+    return ebm.MessageCell(GRID, WIDTH, nn.Linear(WIDTH, 2), ebm.Aggregate.SUM)
+
+
+def twin() -> ebm.EnergyTwin:
+    """The energy with the same parameters."""
+    return ebm.EnergyTwin(cell())
+
+
+def layer(head: nn.Module | None) -> ebm.MessageCell:
+    """A layer of the feed-forward rival."""
+    return ebm.MessageCell(GRID, 24, head, ebm.Aggregate.SECOND)
+
+
+def highway() -> Highway:
+    """Twenty-four layers that run once."""
+    return Highway(layer, 24, nn.Linear(24, 2))
+
+
+def loss(answer: Tensor, y: Tensor) -> Tensor:
+    """Cross-entropy with missed squares of the path weighing five times as much: a square not yet decided about stays open, as filling dead ends wants it."""
+    return functional.cross_entropy(answer, y, answer.new_tensor([1.0, 5.0]), ignore_index=WALL)
+
+
+RULE = ebm.Progressive(loss, burn_in=(0, 40), steps=12)
+RECIPE = Recipe(updates=800, batch=32, learning_rate=1e-2, every=100)
+
+EXPERIMENT = Experiment(
+    name="mazes",
+    title="Mazes, trained on sizes 5 to 9",
+    tasks=(Mazes(5), Mazes(7), Mazes(9)),
+    contenders=(
+        Contender("message cell, second largest", cell, RULE, RECIPE),
+        Contender("its energy twin", twin, RULE, RECIPE, trials=4, seeds=2),
+        Contender("message cell, sum", adding, RULE, RECIPE, trials=4, seeds=3),
+        Contender("highway network", highway, Supervised(loss), RECIPE, seeds=3),
+    ),
+    looks=(Validation("size 9", Mazes(9), 100, 64), Validation("size 17", Mazes(17), 50, 256)),
+    choice="size 17",
+    trials=(
+        Trial("size 9", Mazes(9), 500, (4, 8, 16, 32, 64, 128)),
+        Trial("size 13", Mazes(13), 500, (8, 16, 32, 64, 128, 256)),
+        Trial("size 21", Mazes(21), 100, (16, 32, 64, 128, 256, 512)),
+        Trial("size 33", Mazes(33), 50, (32, 64, 128, 256, 512, 1024)),
+        Trial("size 59", Mazes(59), 20, (64, 128, 256, 512, 1024, 2048), batch=10, timed=10),
+    ),
+)
+
+
+def strip(figure: Any, model: ebm.Objective) -> None:
+    """What the cell still holds open in a maze of size 21, at growing numbers of steps; the path in red at the end."""
+    x, y = Mazes(21).sample(1, torch.Generator().manual_seed(4))
+    opened = (y[0] != WALL).double()
+    axes = figure.subplots(1, 6)
+    for axis, steps in zip(axes, (1, 8, 16, 32, 64, 128), strict=True):
+        answer = ebm.infer(model, x, steps=steps, keep="last").answer[0]
+        axis.imshow(opened + (answer.argmax(0) == 1) * opened, cmap="magma_r", vmin=0, vmax=2.5, interpolation="nearest")
+        axis.set(xticks=[], yticks=[], title=f"{steps} steps")
+
+
+if __name__ == "__main__":
+    run(
+        EXPERIMENT,
+        arguments("Mazes far beyond training.", "mazes"),
+        None,
+        ebm.Patience(ebm.AtRest(1e-3), 2),
+        strip,
+    )
