@@ -20,7 +20,7 @@ from support.highway import Highway
 from support.reasoning import Contender, Experiment, Trial
 from support.reasoning_report import arguments, run
 
-WIDTH = 16
+WIDTH = 32
 GRID = ebm.Grid(3, rooms=True)
 
 
@@ -41,12 +41,12 @@ def twin() -> ebm.EnergyTwin:
 
 def layer(head: nn.Module | None) -> ebm.MessageCell:
     """A layer of the feed-forward rival."""
-    return ebm.MessageCell(GRID, 24, head, ebm.Aggregate.SECOND)
+    return ebm.MessageCell(GRID, 40, head, ebm.Aggregate.SECOND)
 
 
 def highway() -> Highway:
     """Twenty-four layers that run once."""
-    return Highway(layer, 24, nn.Linear(24, 2))
+    return Highway(layer, 24, nn.Linear(40, 2))
 
 
 def loss(answer: Tensor, y: Tensor) -> Tensor:
@@ -54,8 +54,8 @@ def loss(answer: Tensor, y: Tensor) -> Tensor:
     return functional.cross_entropy(answer, y, answer.new_tensor([1.0, 5.0]), ignore_index=WALL)
 
 
-RULE = ebm.Progressive(loss, burn_in=(0, 40), steps=12)
-RECIPE = Recipe(updates=800, batch=32, learning_rate=1e-2, every=100)
+RULE = ebm.Progressive(loss, burn_in=(0, 80), steps=12)
+RECIPE = Recipe(updates=800, batch=32, learning_rate=5e-3, every=50, patience=2)
 
 EXPERIMENT = Experiment(
     name="mazes",
@@ -67,7 +67,7 @@ EXPERIMENT = Experiment(
         Contender("message cell, sum", adding, RULE, RECIPE, trials=4, seeds=3),
         Contender("highway network", highway, Supervised(loss), RECIPE, seeds=3),
     ),
-    looks=(Validation("size 9", Mazes(9), 100, 64), Validation("size 17", Mazes(17), 50, 256)),
+    looks=(Validation("size 9", Mazes(9), 100, 128), Validation("size 17", Mazes(17), 30, 320)),
     choice="size 17",
     trials=(
         Trial("size 9", Mazes(9), 500, (4, 8, 16, 32, 64, 128)),

@@ -87,17 +87,28 @@ def _second(z: Tensor, into: Tensor, back: Tensor) -> Tensor:
 
 
 def _ranked(z: Tensor, into: Tensor, back: Tensor, rank: int) -> Tensor:
-    flat = z.reshape(-1, z[0, 0].numel())
-    return _Picked.apply(flat, _winners(flat.detach(), _rows(into))[rank], _rows(back)).view_as(z)
+    return _Ranked.apply(z.reshape(-1, z[0, 0].numel()), _rows(into), _rows(back), rank).view_as(z)
+
+
+def _two_largest(flat: Tensor, lists: Tensor) -> tuple[Tensor, Tensor]:
+    """The largest and the second largest of each list, number by number, -inf where there are too few."""
+    padded = torch.cat([flat, flat.new_full((1, flat.shape[1]), float("-inf"))])
+    first, *others = lists.unbind(1)
+    largest = padded.index_select(0, first)
+    second = torch.full_like(largest, float("-inf"))
+    for other in others:  # one after the other: all at once would be a tensor of every link's latent
+        value = padded.index_select(0, other)
+        second = torch.maximum(second, torch.minimum(value, largest))
+        largest = torch.maximum(largest, value)
+    return largest, second
 
 
 def _winners(flat: Tensor, lists: Tensor) -> tuple[Tensor, Tensor]:
-    """Whose number is the largest and whose the second largest in each list, for each number: two of (n, width)."""
+    """Whose number is the largest and whose the second largest of each list, (n, width) each; the row after the last is nobody."""
     padded = torch.cat([flat, flat.new_full((1, flat.shape[1]), float("-inf"))])
-    nobody = torch.full_like(flat, len(flat), dtype=torch.int64)
-    first = second = nobody
+    first = second = torch.full_like(flat, len(flat), dtype=torch.int64)
     largest = runner_up = torch.full_like(flat, float("-inf"))
-    for other in lists.unbind(1):  # one after the other: all at once would be a tensor of every link's latent
+    for other in lists.unbind(1):
         value, other = padded.index_select(0, other), other[:, None]
         ahead = value > largest
         second = torch.where(ahead, first, torch.where(value > runner_up, other, second))
@@ -133,6 +144,22 @@ class _SumOverLists(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> Any:
         into, back = ctx.saved_tensors
         return _SumOverLists.apply(grads[0], back, into), None, None
+
+
+class _Ranked(torch.autograd.Function):
+    """The largest (rank 0) or second largest (rank 1) of each list; whose it is, is asked only when a gradient comes back."""
+
+    @staticmethod
+    def forward(ctx: Any, flat: Tensor, into: Tensor, back: Tensor, rank: int) -> Tensor:
+        ctx.save_for_backward(flat, into, back)
+        ctx.rank = rank
+        found = _two_largest(flat, into)[rank]
+        return found.masked_fill_(found == float("-inf"), 0.0)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        flat, into, back = ctx.saved_tensors
+        return _Returned.apply(grads[0], _winners(flat.detach(), into)[ctx.rank], back), None, None, None
 
 
 class _Picked(torch.autograd.Function):

@@ -6,6 +6,7 @@ import argparse
 import json
 import platform
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,29 @@ from torch import nn
 import ebm
 from support.reasoning import Experiment, Outcome, baselines, halted, learned
 
-__all__ = ["arguments", "run"]
+__all__ = ["Table", "arguments", "run", "shown"]
 
 Strip = Callable[[Any, ebm.Objective], None]
 """Draws an answer that forms, ``strip(figure, model)``."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Figures of the first contender and seed that only one task has.
+
+    Attributes:
+        title: a sentence.
+        columns: heads, the first over the names of the rows.
+        rows: the name and the figures of each, as text.
+    """
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+
+
+Further = Callable[[ebm.Objective, bool], list[Table]]
+"""Makes further tables, ``further(model, smoke)``; of a smoke run, small ones."""
 
 
 def arguments(description: str, name: str, seeds: int = 5) -> argparse.ArgumentParser:
@@ -43,6 +63,7 @@ def run(
     argv: list[str] | None,
     stop: ebm.Stop,
     strip: Strip | None = None,
+    further: Further | None = None,
 ) -> None:
     """Train, test, print, write, draw."""
     args = parser.parse_args(argv)
@@ -63,11 +84,13 @@ def run(
         "title": experiment.title,
         "facts": _facts(args.smoke),
         "choice": experiment.choice,
+        "lower_is_better": experiment.trials[0].task.lower_is_better,
         "metrics": {trial.name: trial.task.metric for trial in experiment.trials},
         "counts": {trial.name: trial.count for trial in experiment.trials},
         "outcomes": [_plain(each) for each in outcomes],
         "baselines": baselines(experiment),
         "halting": {"rule": repr(stop), "trials": halts},
+        "tables": [asdict(table) for table in further(model, args.smoke)] if further else [],
     }
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / f"{experiment.name}.json").write_text(json.dumps(record, indent=1))
@@ -94,25 +117,40 @@ def _final(outcome: dict[str, Any], trial: str) -> float:
     return list(outcome["scores"].get(trial, {"": float("nan")}).values())[-1]
 
 
+def shown(record: dict[str, Any], score: float | None) -> str:
+    """A share in per cent, an error as it is."""
+    if score is None or score != score:
+        return "-"
+    return f"{score:.2g}" if record["lower_is_better"] else f"{100 * score:.2f}"
+
+
+def _metric(record: dict[str, Any]) -> str:
+    return next(iter(record["metrics"].values())) + ("" if record["lower_is_better"] else ", in %")
+
+
 def _print(record: dict[str, Any]) -> None:
-    """One line a contender and seed, at the most steps of each trial; then the baselines and the halting."""
-    print(f"\n{record['title']}; {next(iter(record['metrics'].values()))}, in %, at the most steps of each trial")
+    """One line a contender and seed, at the most steps of each trial; then the baselines, the halting and further tables."""
+    print(f"\n{record['title']}; {_metric(record)}, at the most steps of each trial")
     trials = list(record["metrics"])
     wide = max(len(each["contender"]) for each in record["outcomes"])
     print(f"{'model':{wide}}  {'parameters':>10}  seed  {'seconds':>7}  " + "  ".join(f"{name:>10}" for name in trials))
     for each in record["outcomes"]:
-        cells = "  ".join(f"{100 * _final(each, name):10.2f}" for name in trials)
+        cells = "  ".join(f"{shown(record, _final(each, name)):>10}" for name in trials)
         print(
             f"{each['contender']:{wide}}  {each['parameters']:10,}  {each['seed']:4}  {each['seconds']:7.0f}  {cells}"
         )
     for name in next(iter(record["baselines"].values())):
-        cells = "  ".join(f"{100 * record['baselines'][trial].get(name, float('nan')):10.2f}" for trial in trials)
+        cells = "  ".join(f"{shown(record, record['baselines'][trial].get(name)):>10}" for trial in trials)
         print(f"{name[: wide + 28]:{wide + 27}}  {cells}")
     for name, facts in record["halting"]["trials"].items():
         print(
             f"{name}: at rest after {facts['halted steps']:.0f} of {facts['most']:.0f} steps (mean), in {facts['halted seconds'] / facts['fixed seconds']:.2f} of the "
-            f"time; {100 * facts['halted score']:.2f} % beside {100 * facts['fixed score']:.2f} %"
+            f"time; {shown(record, facts['halted score'])} beside {shown(record, facts['fixed score'])}"
         )
+    for table in record["tables"]:
+        print(f"\n{table['title']}")
+        for row in [table["columns"], *table["rows"]]:
+            print("  ".join(f"{cell:>12}" for cell in row))
 
 
 def _picture(path: Path, record: dict[str, Any], model: nn.Module, strip: Strip | None) -> None:
@@ -135,11 +173,13 @@ def _picture(path: Path, record: dict[str, Any], model: nn.Module, strip: Strip 
             if each["contender"] == main:
                 counts = [int(count) for count in each["scores"][trial]]
                 label = trial if each["seed"] == 0 else None
-                heights = [100 * score for score in each["scores"][trial].values()]
+                heights = [score * (1 if record["lower_is_better"] else 100) for score in each["scores"][trial].values()]
                 axis.plot(counts, heights, "o-", color=f"C{number}", alpha=0.7, markersize=3, label=label)
     axis.set_xscale("log", base=2)
     axis.set_xlabel("steps")
-    axis.set_ylabel(f"{next(iter(record['metrics'].values()))}, %")
+    axis.set_ylabel(_metric(record))
+    if record["lower_is_better"]:
+        axis.set_yscale("log")
     axis.set_title(
         f"{record['title']}: {main}, {record['outcomes'][0]['parameters']:,} parameters, every seed", fontsize=10
     )
