@@ -63,18 +63,18 @@ EXPERIMENT = Experiment(
     tasks=(Mazes(5), Mazes(7), Mazes(9)),
     contenders=(
         Contender("message cell, second largest", cell, RULE, RECIPE),
-        Contender("its energy twin", twin, RULE, RECIPE, trials=4, seeds=2),
-        Contender("message cell, sum", adding, RULE, RECIPE, trials=4, seeds=3),
-        Contender("highway network", highway, Supervised(loss), RECIPE, seeds=3),
+        Contender("its energy twin", twin, RULE, RECIPE, trials=2, seeds=1),
+        Contender("message cell, sum", adding, RULE, RECIPE, trials=3),
+        Contender("highway network", highway, Supervised(loss), RECIPE),
     ),
     looks=(Validation("size 9", Mazes(9), 100, 128), Validation("size 17", Mazes(17), 30, 320)),
     choice="size 17",
     trials=(
-        Trial("size 9", Mazes(9), 500, (4, 8, 16, 32, 64, 128)),
-        Trial("size 13", Mazes(13), 500, (8, 16, 32, 64, 128, 256)),
-        Trial("size 21", Mazes(21), 100, (16, 32, 64, 128, 256, 512)),
-        Trial("size 33", Mazes(33), 50, (32, 64, 128, 256, 512, 1024)),
-        Trial("size 59", Mazes(59), 20, (64, 128, 256, 512, 1024, 2048), batch=10, timed=10),
+        Trial("size 9", Mazes(9), 300, (4, 8, 16, 32, 64, 128), timed=100),
+        Trial("size 13", Mazes(13), 300, (8, 16, 32, 64, 128, 256), timed=100),
+        Trial("size 21", Mazes(21), 100, (16, 32, 64, 128, 256, 512), timed=30),
+        Trial("size 33", Mazes(33), 30, (32, 64, 128, 256, 512, 1024), timed=10, batch=10),
+        Trial("size 59", Mazes(59), 10, (64, 128, 256, 512, 1024, 2048), timed=2, batch=5),
     ),
 )
 
@@ -93,7 +93,7 @@ def strip(figure: Any, model: ebm.Objective) -> None:
 if __name__ == "__main__":
     run(
         EXPERIMENT,
-        arguments("Mazes far beyond training.", "mazes"),
+        arguments("Mazes far beyond training.", "mazes", seeds=3),
         None,
         ebm.Patience(ebm.AtRest(1e-3), 2),
         strip,

@@ -30,6 +30,8 @@ class MatrixCell(Update):
     Args:
         width: matrices in the latent (B, width, n, n), at least 1; the first is the answer.
         products: products in each of P and Q, at least 1.
+        bound: above 0; a latent of a larger Frobenius norm is scaled back to it, so that no settings run away. An inverse has, in the scale of X, at most
+            about the condition number of x.
         power: the answer is :math:`Z_1 s^{p}` with s the scale :math:`\sqrt{|x|_1 |x|_\infty}` and p = ``power``: -1 for an inverse, 1 for a part of x.
 
     Raises:
@@ -45,12 +47,14 @@ class MatrixCell(Update):
     Source: ours; the iteration that it can hold is that of Schulz (1933), with the start of Ben-Israel and Cohen (1966).
     """
 
-    def __init__(self, width: int = 2, products: int = 4, power: float = -1.0) -> None:
+    def __init__(self, width: int = 2, products: int = 4, power: float = -1.0, bound: float = 1e5) -> None:
         super().__init__()
         for name, value in (("width", width), ("products", products)):
             if type(value) is not int or value < 1:
                 raise ValueError(f"`MatrixCell({name}=...)` is a whole number of at least 1; got {value!r}. Try 2.")
-        self.width, self.power = width, power
+        if not bound > 0:
+            raise ValueError(f"`MatrixCell(bound=...)` is above 0; got {bound!r}. Try 1e5.")
+        self.width, self.power, self.bound = width, power, bound
         stack = 3 + 2 * width
         self.first = nn.Parameter(0.3 * torch.randn(2, products, stack))  # A, B
         self.second = nn.Parameter(0.3 * torch.randn(2, products, stack + products))  # C, D
@@ -79,7 +83,9 @@ class MatrixCell(Update):
         identity = torch.eye(x.shape[3], dtype=x.dtype, device=x.device).expand_as(x)
         stack = torch.cat([identity, x, x.transpose(2, 3), z, z.transpose(2, 3)], 1)
         stack = torch.cat([stack, _products(self.first, stack)], 1)
-        return _mixed(self.out, torch.cat([stack, _products(self.second, stack)], 1))
+        moved = _mixed(self.out, torch.cat([stack, _products(self.second, stack)], 1))
+        norm = moved.flatten(1).norm(dim=1).clamp_min(self.bound)
+        return moved * (self.bound / norm)[:, None, None, None]
 
     def readout(self, z: Tensor, c: dict[str, Tensor]) -> Any:
         """The first matrix, scaled back."""

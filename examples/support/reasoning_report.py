@@ -16,7 +16,7 @@ from torch import nn
 import ebm
 from support.reasoning import Experiment, Outcome, baselines, halted, learned
 
-__all__ = ["Table", "arguments", "run", "shown"]
+__all__ = ["Table", "arguments", "draw", "facts", "run", "settings", "write"]
 
 Strip = Callable[[Any, ebm.Objective], None]
 """Draws an answer that forms, ``strip(figure, model)``."""
@@ -57,6 +57,19 @@ def arguments(description: str, name: str, seeds: int = 5) -> argparse.ArgumentP
     return parser
 
 
+def settings(
+    parser: argparse.ArgumentParser, argv: list[str] | None, experiment: Experiment
+) -> tuple[argparse.Namespace, Experiment, list[int], int]:
+    """The options, checked, and by them the experiment, its seeds and the processes."""
+    args = parser.parse_args(argv)
+    for option in ("seeds", "workers"):
+        if getattr(args, option) < 1:
+            parser.error(f"--{option} must be at least 1; got {getattr(args, option)}")
+    if args.smoke:
+        return args, experiment.small(), [0], 1
+    return args, experiment, list(range(args.seeds)), args.workers
+
+
 def run(
     experiment: Experiment,
     parser: argparse.ArgumentParser,
@@ -66,14 +79,7 @@ def run(
     further: Further | None = None,
 ) -> None:
     """Train, test, print, write, draw."""
-    args = parser.parse_args(argv)
-    for option in ("seeds", "workers"):
-        if getattr(args, option) < 1:
-            parser.error(f"--{option} must be at least 1; got {getattr(args, option)}")
-    if args.smoke:
-        experiment, seeds, workers = experiment.small(), [0], 1
-    else:
-        seeds, workers = list(range(args.seeds)), args.workers
+    args, experiment, seeds, workers = settings(parser, argv, experiment)
     outcomes = learned(experiment, seeds, workers)
     model = experiment.contenders[0].build()
     first = next(each for each in outcomes if each.contender == experiment.contenders[0].name)
@@ -82,7 +88,7 @@ def run(
     halts = {trial.name: halted(model, trial, stop, 1 if args.smoke else 3) for trial in experiment.trials}
     record = {
         "title": experiment.title,
-        "facts": _facts(args.smoke),
+        "facts": facts(args.smoke),
         "choice": experiment.choice,
         "lower_is_better": experiment.trials[0].task.lower_is_better,
         "metrics": {trial.name: trial.task.metric for trial in experiment.trials},
@@ -92,14 +98,21 @@ def run(
         "halting": {"rule": repr(stop), "trials": halts},
         "tables": [asdict(table) for table in further(model, args.smoke)] if further else [],
     }
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / f"{experiment.name}.json").write_text(json.dumps(record, indent=1))
+    write(args.out, experiment.name, record)
     torch.save(first.weights, args.out / f"{experiment.name}.pt")
     _print(record)
-    _picture(args.out / f"{experiment.name}.png", record, model.eval(), strip)
+    size = (10.0, 4.2 if strip is None else 7.5)
+    draw(args.out / f"{experiment.name}.png", size, lambda figure: _picture(figure, record, model.eval(), strip))
 
 
-def _facts(smoke: bool) -> dict[str, Any]:
+def write(folder: Path, name: str, record: dict[str, Any]) -> None:
+    """The record as a file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(record, indent=1))
+
+
+def facts(smoke: bool) -> dict[str, Any]:
+    """What a record says of how it was made."""
     return {
         "smoke": smoke,
         "machine": f"{platform.system()} {platform.machine()}",
@@ -117,7 +130,7 @@ def _final(outcome: dict[str, Any], trial: str) -> float:
     return list(outcome["scores"].get(trial, {"": float("nan")}).values())[-1]
 
 
-def shown(record: dict[str, Any], score: float | None) -> str:
+def _shown(record: dict[str, Any], score: float | None) -> str:
     """A share in per cent, an error as it is."""
     if score is None or score != score:
         return "-"
@@ -135,17 +148,17 @@ def _print(record: dict[str, Any]) -> None:
     wide = max(len(each["contender"]) for each in record["outcomes"])
     print(f"{'model':{wide}}  {'parameters':>10}  seed  {'seconds':>7}  " + "  ".join(f"{name:>10}" for name in trials))
     for each in record["outcomes"]:
-        cells = "  ".join(f"{shown(record, _final(each, name)):>10}" for name in trials)
+        cells = "  ".join(f"{_shown(record, _final(each, name)):>10}" for name in trials)
         print(
             f"{each['contender']:{wide}}  {each['parameters']:10,}  {each['seed']:4}  {each['seconds']:7.0f}  {cells}"
         )
     for name in next(iter(record["baselines"].values())):
-        cells = "  ".join(f"{shown(record, record['baselines'][trial].get(name)):>10}" for trial in trials)
+        cells = "  ".join(f"{_shown(record, record['baselines'][trial].get(name)):>10}" for trial in trials)
         print(f"{name[: wide + 28]:{wide + 27}}  {cells}")
     for name, facts in record["halting"]["trials"].items():
         print(
             f"{name}: at rest after {facts['halted steps']:.0f} of {facts['most']:.0f} steps (mean), in {facts['halted seconds'] / facts['fixed seconds']:.2f} of the "
-            f"time; {shown(record, facts['halted score'])} beside {shown(record, facts['fixed score'])}"
+            f"time; {_shown(record, facts['halted score'])} beside {_shown(record, facts['fixed score'])}"
         )
     for table in record["tables"]:
         print(f"\n{table['title']}")
@@ -153,8 +166,8 @@ def _print(record: dict[str, Any]) -> None:
             print("  ".join(f"{cell:>12}" for cell in row))
 
 
-def _picture(path: Path, record: dict[str, Any], model: nn.Module, strip: Strip | None) -> None:
-    """Score against steps for every trial and seed; below, an answer that forms."""
+def draw(path: Path, size: tuple[float, float], fill: Callable[[Any], None]) -> None:
+    """A figure that ``fill`` fills, as a file; without matplotlib, a word about it."""
     try:
         import matplotlib
     except ImportError:
@@ -163,7 +176,15 @@ def _picture(path: Path, record: dict[str, Any], model: nn.Module, strip: Strip 
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    figure = pyplot.figure(figsize=(10, 4.2 if strip is None else 7.5), layout="constrained")
+    figure = pyplot.figure(figsize=size, layout="constrained")
+    fill(figure)
+    figure.savefig(path, dpi=100)
+    pyplot.close(figure)
+    print(f"picture: {path}")
+
+
+def _picture(figure: Any, record: dict[str, Any], model: nn.Module, strip: Strip | None) -> None:
+    """Score against steps for every trial and seed; below, an answer that forms."""
     halves: Any = (figure, None) if strip is None else figure.subfigures(2, 1, height_ratios=(1.2, 1))
     upper, lower = halves
     axis = upper.subplots()
@@ -188,6 +209,3 @@ def _picture(path: Path, record: dict[str, Any], model: nn.Module, strip: Strip 
     if strip is not None and lower is not None:
         assert isinstance(model, ebm.Objective)
         strip(lower, model)
-    figure.savefig(path, dpi=100)
-    pyplot.close(figure)
-    print(f"picture: {path}")
