@@ -32,7 +32,11 @@ class Perceptron(nn.Module):
         super().__init__()
         self.size = size
         self.layers = nn.Sequential(
-            nn.Linear(size * size, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, size * size)
+            nn.Linear(size * size, hidden),
+            nn.SiLU(),
+            nn.Linear(hidden, hidden),
+            nn.SiLU(),
+            nn.Linear(hidden, size * size),
         )
 
     def forward(self, x: Tensor) -> Tensor:

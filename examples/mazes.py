@@ -86,7 +86,9 @@ def strip(figure: Any, model: ebm.Objective) -> None:
     axes = figure.subplots(1, 6)
     for axis, steps in zip(axes, (1, 8, 16, 32, 64, 128), strict=True):
         answer = ebm.infer(model, x, steps=steps, keep="last").answer[0]
-        axis.imshow(opened + (answer.argmax(0) == 1) * opened, cmap="magma_r", vmin=0, vmax=2.5, interpolation="nearest")
+        axis.imshow(
+            opened + (answer.argmax(0) == 1) * opened, cmap="magma_r", vmin=0, vmax=2.5, interpolation="nearest"
+        )
         axis.set(xticks=[], yticks=[], title=f"{steps} steps")
 
 

@@ -96,7 +96,9 @@ def main(argv: list[str] | None = None) -> None:
             laws[trial] = dict(zip(("slope", "offset"), exchange(points), strict=True))
     record = {"title": experiment.title, "facts": facts(args.smoke), "right": RIGHT, "rows": rows, "laws": laws}
     for row in rows:
-        print(f"{row['model']:>10}  {row['parameters']:6,} parameters  seed {row['seed']}  steps needed {row['needed']}")
+        print(
+            f"{row['model']:>10}  {row['parameters']:6,} parameters  seed {row['seed']}  steps needed {row['needed']}"
+        )
     for trial, law in laws.items():
         print(f"{trial}: steps ~ parameters^{law['slope']:.2f}")
     write(args.out, experiment.name, record)

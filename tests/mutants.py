@@ -46,9 +46,30 @@ FAULTS = [
     Fault(
         "a node that hears nobody hears minus infinity",
         "ebm/models/neighbours.py",
-        "return torch.where((into < 0).all(2).view(-1, 1), 0.0, largest).view_as(z)",
-        "return largest.view_as(z)",
-        "tests/models/test_message_cell.py -k maximum",
+        'return found.masked_fill_(found == float("-inf"), 0.0)',
+        "return found",
+        "tests/models/test_message_cell.py -k largest",
+    ),
+    Fault(
+        "a second largest that forgets whom the largest overtook",
+        "ebm/models/neighbours.py",
+        "second = torch.maximum(second, torch.minimum(value, largest))",
+        "second = torch.maximum(second, value)",
+        "tests/models/test_message_cell.py -k largest",
+    ),
+    Fault(
+        "a gradient that goes to the largest where the second was heard",
+        "ebm/models/neighbours.py",
+        "return _Returned.apply(grads[0], _winners(flat.detach(), into)[ctx.rank], back)",
+        "return _Returned.apply(grads[0], _winners(flat.detach(), into)[0], back)",
+        "tests/models/test_message_cell.py -k finite_differences",
+    ),
+    Fault(
+        "a largest member that hears itself",
+        "ebm/models/members.py",
+        "return torch.where(z == largest, second, largest)",
+        "return largest.expand_as(z).clone()",
+        "tests/models/test_message_cell.py -k houses",
     ),
     Fault(
         "walls that are heard",
@@ -59,9 +80,9 @@ FAULTS = [
     ),
     Fault(
         "a candidate that hears itself in its houses",
-        "ebm/models/houses.py",
-        "total = z.sum(axes, keepdim=True) - z",
-        "total = z.sum(axes, keepdim=True).expand_as(z)",
+        "ebm/models/members.py",
+        "return z.sum(axis, keepdim=True) - z",
+        "return z.sum(axis, keepdim=True).expand_as(z)",
         "tests/models/test_message_cell.py -k houses",
     ),
     Fault(

@@ -194,7 +194,9 @@ def _picture(figure: Any, record: dict[str, Any], model: nn.Module, strip: Strip
             if each["contender"] == main:
                 counts = [int(count) for count in each["scores"][trial]]
                 label = trial if each["seed"] == 0 else None
-                heights = [score * (1 if record["lower_is_better"] else 100) for score in each["scores"][trial].values()]
+                heights = [
+                    score * (1 if record["lower_is_better"] else 100) for score in each["scores"][trial].values()
+                ]
                 axis.plot(counts, heights, "o-", color=f"C{number}", alpha=0.7, markersize=3, label=label)
     axis.set_xscale("log", base=2)
     axis.set_xlabel("steps")
