@@ -1230,10 +1230,10 @@ FAULTS = [
 ]
 
 
-def baseline() -> bool:
-    """Whether the tests pass without any fault: otherwise nothing would be shown by a failure."""
-    files = sorted({name for fault in FAULTS for name in fault.tests.partition(" -k ")[0].split()})
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *files]
+def baseline(chosen: list[Fault]) -> bool:
+    """Whether the tests of the faults pass without any of them: otherwise nothing would be shown by a failure."""
+    files = sorted({name for fault in chosen for name in fault.tests.partition(" -k ")[0].split()})
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "2", "--dist", "worksteal", *files]
     return subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode == 0
 
 
@@ -1264,7 +1264,10 @@ def try_out(fault: Fault) -> str:
 def main(parts: list[str]) -> int:
     """Try every fault whose name holds one of the parts; all without any."""
     chosen = [fault for fault in FAULTS if not parts or any(part in fault.name for part in parts)]
-    if not baseline():
+    if not chosen:
+        print(f"No fault's name holds {' or '.join(map(repr, parts))}. Name a part of one in `FAULTS`.")
+        return 1
+    if not baseline(chosen):
         print("The tests fail without any fault: mend that first.")
         return 1
     with ThreadPoolExecutor(2) as pool:
@@ -1273,7 +1276,7 @@ def main(parts: list[str]) -> int:
         print(f"{outcome:<12} {fault.name}")
     missed = [fault for fault, outcome in zip(chosen, outcomes, strict=True) if not outcome.startswith("caught")]
     print(f"{len(chosen) - len(missed)} of {len(chosen)} faults caught")
-    return 1 if missed or not chosen else 0
+    return 1 if missed else 0
 
 
 if __name__ == "__main__":
