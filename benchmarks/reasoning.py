@@ -32,7 +32,7 @@ def page(folder: Path = DOCS / "reasoning") -> str:
         record = json.loads((folder / f"{note['name']}.json").read_text())
         if record["facts"]["smoke"]:
             raise SystemExit(f"{note['name']}.json holds a smoke run. Run the example without --smoke.")
-        parts.append(_section(note, record))
+        parts.append(_exchange(note, record) if "laws" in record else _section(note, record))
     return "\n".join(parts)
 
 
@@ -117,6 +117,26 @@ def _halting(record: dict[str, Any]) -> str:
             f"| {trial} | {facts['halted steps']:.1f} | {facts['most']:.0f} | {flops:.2f} | {seconds:.2f} | {_shown(record, facts['halted score'])} | {_shown(record, facts['fixed score'])} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _exchange(note: dict[str, Any], record: dict[str, Any]) -> str:
+    """Parameters against steps: what each model needs to be as right as the others, and the laws."""
+    trials = list(record["rows"][0]["needed"])
+    lines = [
+        f"## {record['title']}\n",
+        f"`python examples/{note['name']}.py`; steps until {100 * record['right']:.0f} % are right. {note['before']}\n",
+        f"| model | parameters | seed | seconds | {' | '.join(trials)} |",
+        "|---" * (4 + len(trials)) + "|",
+    ]
+    for row in record["rows"]:
+        cells = " | ".join(str(row["needed"][trial] or "never") for trial in trials)
+        lines.append(f"| {row['model']} | {row['parameters']:,} | {row['seed']} | {row['seconds']:.0f} | {cells} |")
+    laws = ", ".join(f"{trial}: {law['slope']:.2f}" for trial, law in record["laws"].items())
+    lines.append(
+        f"\nSlope of log steps on log parameters, least squares over all models that get there: {laws}. {note['after']}"
+    )
+    lines.append(f"\n![steps against parameters](images/reasoning_{note['name']}.png)\n")
+    return "\n".join(lines)
 
 
 def _table(table: dict[str, Any]) -> str:

@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> None:
     args, experiment, seeds, workers = settings(
         arguments("Parameters against steps.", EXPERIMENT.name, seeds=3), argv, EXPERIMENT
     )
-    outcomes = learned(experiment, seeds, workers)
+    outcomes = learned(experiment, seeds, workers, None if args.smoke else args.out / "parts")
     trials = [trial.name for trial in experiment.trials]
     rows = [
         {

@@ -7,7 +7,6 @@ vectors of up to 512. Beside it: the energy twin with the same parameters, a fee
 take no learning. Weights are chosen on held-out vectors of 32 places.
 """
 
-
 from torch import Tensor, nn
 
 import ebm

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -125,25 +127,52 @@ class Outcome:
     weights: dict[str, Tensor] = field(repr=False)
 
 
-def learned(experiment: Experiment, seeds: list[int], workers: int) -> list[Outcome]:
-    """Every contender with every seed, ``workers`` at a time, one thread each."""
+def learned(experiment: Experiment, seeds: list[int], workers: int, folder: Path | None = None) -> list[Outcome]:
+    """Every contender with every seed, ``workers`` at a time, one thread each.
+
+    With a ``folder`` each outcome is kept there as soon as it is known, and one that is there, of the same settings, is not made again.
+    """
     jobs = [
-        (experiment, index, seed)
+        (experiment, index, seed, folder)
         for index, contender in enumerate(experiment.contenders)
         for seed in seeds[: contender.seeds]
     ]
     shown = {"desc": experiment.name, "total": len(jobs), "unit": "model"}
     if workers == 1:
-        return list(tqdm(map(_one, jobs), **shown))
+        return list(tqdm(map(_kept, jobs), **shown))
     with multiprocessing.get_context("spawn").Pool(workers, torch.set_num_threads, (1,)) as pool:
-        found = list(tqdm(pool.imap(_one, jobs), **shown))
+        found = list(tqdm(pool.imap(_kept, jobs), **shown))
         pool.close()  # an orderly end, after which nothing is left to clean up
         pool.join()
         return found
 
 
-def _one(job: tuple[Experiment, int, int]) -> Outcome:
-    experiment, index, seed = job
+Job = tuple[Experiment, int, int, Path | None]
+"""An experiment, the place of a contender, a seed, and where outcomes are kept."""
+
+
+def _kept(job: Job) -> Outcome:
+    """The outcome of a job, from its file if that is of the same settings."""
+    experiment, index, seed, folder = job
+    if folder is None:
+        return _made(experiment, index, seed)
+    contender = experiment.contenders[index]
+    file = folder / f"{experiment.name}-{contender.name.replace(' ', '-')}-{seed}.pt"
+    settings = re.sub(r" at 0x\w+", "", repr(replace(experiment, contenders=(contender,))))  # addresses say nothing
+    if file.exists():
+        found = torch.load(file, weights_only=True)
+        if found["settings"] == settings:
+            return Outcome(**found["outcome"])
+    outcome = _made(experiment, index, seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_suffix(".part")
+    torch.save({"settings": settings, "outcome": vars(outcome)}, unfinished)
+    unfinished.replace(file)
+    return outcome
+
+
+def _made(experiment: Experiment, index: int, seed: int) -> Outcome:
+    """Train a contender with a seed, and test it."""
     contender = experiment.contenders[index]
     torch.manual_seed(seed)
     model = contender.build()

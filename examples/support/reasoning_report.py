@@ -49,7 +49,10 @@ def arguments(description: str, name: str, seeds: int = 5) -> argparse.ArgumentP
     )
     parser.add_argument("--workers", type=int, default=2, help="processes that train, one thread each, at least 1")
     parser.add_argument(
-        "--out", type=Path, default=Path("results"), help=f"folder for {name}.json, {name}.pt and {name}.png"
+        "--out",
+        type=Path,
+        default=Path("results"),
+        help=f"folder for {name}.json, {name}.pt and {name}.png; what a run has finished is kept in its folder parts, and one that was broken off goes on from there",
     )
     parser.add_argument(
         "--smoke", action="store_true", help="a few updates, one seed: shows that it runs, the figures mean nothing"
@@ -80,7 +83,7 @@ def run(
 ) -> None:
     """Train, test, print, write, draw."""
     args, experiment, seeds, workers = settings(parser, argv, experiment)
-    outcomes = learned(experiment, seeds, workers)
+    outcomes = learned(experiment, seeds, workers, None if args.smoke else args.out / "parts")
     model = experiment.contenders[0].build()
     first = next(each for each in outcomes if each.contender == experiment.contenders[0].name)
     model.load_state_dict(first.weights)

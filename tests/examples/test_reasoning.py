@@ -89,6 +89,30 @@ def test_every_contender_is_trained_with_its_seeds_and_chosen_as_said() -> None:
     assert facts["halted steps"] == 0.0 and facts["fixed steps"] == 5.0 and facts["halted flops"] < facts["fixed flops"]
 
 
+def test_a_run_that_was_broken_off_goes_on_and_one_with_other_settings_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from support import reasoning
+
+    tried = experiment()
+    first = reasoning.learned(tried, [0], 1, tmp_path)
+    made: list[str] = []
+    original = reasoning._made
+
+    def counted(whole: Any, index: int, seed: int) -> Any:
+        made.append(f"{whole.contenders[index].name} {seed}")
+        return original(whole, index, seed)
+
+    monkeypatch.setattr(reasoning, "_made", counted)
+    again = reasoning.learned(tried, [0, 1], 1, tmp_path)
+    assert made == ["cell 1"]
+    assert [each.scores for each in again if each.seed == 0] == [each.scores for each in first]
+    assert all(again[0].weights[name].equal(value) for name, value in first[0].weights.items())
+    longer = replace(tried, trials=(replace(tried.trials[0], steps=(1, 4)), tried.trials[1]))
+    assert list(reasoning.learned(longer, [0], 1, tmp_path)[0].scores["6 bits"]) == ["1", "4"]
+    assert made == ["cell 1", "cell 0", "rival 0"]
+
+
 def test_the_page_says_what_the_saved_results_say() -> None:
     import reasoning
 
