@@ -40,8 +40,8 @@ def highway() -> Highway:
     return Highway(layer, 8, nn.Linear(40, 1))
 
 
-RULE = ebm.Progressive(TASK.loss, burn_in=(0, 15), steps=8)
-RECIPE = Recipe(updates=500, batch=32, learning_rate=1e-2, every=125)
+RULE = ebm.Progressive(TASK.loss, burn_in=(0, 30), steps=8)
+RECIPE = Recipe(updates=1000, batch=64, learning_rate=1e-2, every=125)
 
 EXPERIMENT = Experiment(
     name="shortest_path",
@@ -49,7 +49,7 @@ EXPERIMENT = Experiment(
     tasks=(Pool(TASK, 8000),),
     contenders=(
         Contender("message cell, maximum", cell, RULE, RECIPE),
-        Contender("its energy twin", twin, RULE, RECIPE, seeds=3),
+        Contender("its energy twin", twin, RULE, RECIPE, seeds=1),
         Contender("highway network", highway, Supervised(TASK.loss), RECIPE, seeds=3),
     ),
     looks=(Validation("20 nodes", TASK, 200, 20), Validation("30 nodes", ShortestPath(30), 200, 20)),
