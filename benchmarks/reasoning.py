@@ -164,12 +164,12 @@ def _twins(record: dict[str, Any]) -> str | None:
             f"{mean(scores(energy, trial)) / mean(scores(update, trial)):.2g} times the error at {trial}"
             for trial in shared
         )
-        return f"Energy twin beside update, equal parameters and updates, means over seeds: {said}.\n"
+        return f"Energy twin beside update, equal parameters and recipe, means over seeds: {said}.\n"
     said = ", ".join(
         f"{100 * (mean(scores(update, trial)) - mean(scores(energy, trial))):+.1f} points at {trial}"
         for trial in shared
     )
-    return f"Update beside energy twin, equal parameters and updates, means over seeds: {said} (positive: the update is ahead).\n"
+    return f"Update beside energy twin, equal parameters and recipe, means over seeds: {said} (positive: the update is ahead).\n"
 
 
 def main(argv: list[str] | None = None) -> None:

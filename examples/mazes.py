@@ -80,16 +80,16 @@ EXPERIMENT = Experiment(
 
 
 def strip(figure: Any, model: ebm.Objective) -> None:
-    """What the cell still holds open in a maze of size 21, at growing numbers of steps; the path in red at the end."""
+    """What the cell still holds open in a maze of size 21, orange, at growing numbers of steps; squares it has closed are white, walls dark."""
     x, y = Mazes(21).sample(1, torch.Generator().manual_seed(4))
-    opened = (y[0] != WALL).double()
     axes = figure.subplots(1, 6)
     for axis, steps in zip(axes, (1, 8, 16, 32, 64, 128), strict=True):
-        answer = ebm.infer(model, x, steps=steps, keep="last").answer[0]
-        axis.imshow(
-            opened + (answer.argmax(0) == 1) * opened, cmap="magma_r", vmin=0, vmax=2.5, interpolation="nearest"
-        )
-        axis.set(xticks=[], yticks=[], title=f"{steps} steps")
+        held = ebm.infer(model, x, steps=steps, keep="last").answer[0].argmax(0) == 1
+        colours = torch.ones(*held.shape, 3)
+        colours[held] = torch.tensor([1.0, 0.6, 0.15])
+        colours[y[0] == WALL] = 0.2
+        axis.imshow(colours, interpolation="nearest")
+        axis.set(xticks=[], yticks=[], title=f"after {steps}")
 
 
 if __name__ == "__main__":

@@ -34,6 +34,15 @@ def test_the_iteration_of_newton_and_schulz_is_one_of_its_settings() -> None:
     assert torch.allclose(ebm.infer(schulz(), x, steps=30).answer, torch.linalg.inv(x[:, 0]), atol=1e-8)
 
 
+def test_weights_that_would_run_away_stay_within_the_bound() -> None:
+    cell = seeded(lambda: ebm.MatrixCell(2, 2, bound=50.0))
+    with torch.no_grad():
+        cell.out.mul_(40.0)
+    x = Inverse(size=5).sample(3, torch.Generator().manual_seed(0)).x.double()
+    found = ebm.infer(cell, x, steps=40, keep="last").raise_for_status()
+    assert torch.allclose(found.z.flatten(1).norm(dim=1), torch.full((3,), 50.0, dtype=x.dtype))
+
+
 def test_another_basis_gives_the_answer_in_that_basis() -> None:
     cell, x = seeded(lambda: ebm.MatrixCell(2, 3)), numbers(3, 1, 5, 5)
     c = {"scaled": 0.1 * x, "size": torch.ones(3, 1, 1, 1, dtype=x.dtype)}  # the scale itself depends on the basis
@@ -76,6 +85,7 @@ def test_tokens_in_another_order_are_answered_in_that_order_and_stay_bounded() -
 
 BAD = [
     (lambda: ebm.MatrixCell(0), ValueError, "width=.*at least 1; got 0"),
+    (lambda: ebm.MatrixCell(bound=0.0), ValueError, "bound=.*above 0; got 0.0. Try 1e5"),
     (lambda: ebm.infer(ebm.MatrixCell(), torch.ones(2, 3, 3), steps=1), ValueError, r"\(B, 1, n, n\); got \(2, 3, 3\)"),
     (lambda: ebm.AttentionCell(nn.Linear(3, 8), 8, heads=3), ValueError, "multiple of the heads; got 8 and 3"),
     (lambda: ebm.AttentionCell(nn.Linear(3, 8), 8, hidden=0), ValueError, "at least 1; got 0. Try 16"),
