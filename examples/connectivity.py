@@ -17,7 +17,7 @@ from ebm.tasks import Connectivity, balanced_accuracy
 from ebm.training import Recipe, Supervised, Validation
 from support.highway import Highway
 from support.reasoning import Contender, Experiment, Trial
-from support.reasoning_report import arguments, run
+from support.reasoning_report import run
 
 WIDTH = 8
 TASK = Connectivity(12, 0.2)
@@ -89,10 +89,4 @@ def strip(figure: Any, model: ebm.Objective) -> None:
 
 
 if __name__ == "__main__":
-    run(
-        EXPERIMENT,
-        arguments("Connectivity far beyond training.", "connectivity"),
-        None,
-        ebm.Patience(ebm.AtRest(1e-3), 2),
-        strip,
-    )
+    run(EXPERIMENT, "Connectivity far beyond training.", strip=strip)

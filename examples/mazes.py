@@ -18,7 +18,7 @@ from ebm.tasks import WALL, Mazes
 from ebm.training import Recipe, Supervised, Validation
 from support.highway import Highway
 from support.reasoning import Contender, Experiment, Trial
-from support.reasoning_report import arguments, run
+from support.reasoning_report import run
 
 WIDTH = 32
 GRID = ebm.Grid(3, rooms=True)
@@ -93,10 +93,4 @@ def strip(figure: Any, model: ebm.Objective) -> None:
 
 
 if __name__ == "__main__":
-    run(
-        EXPERIMENT,
-        arguments("Mazes far beyond training.", "mazes", seeds=3),
-        None,
-        ebm.Patience(ebm.AtRest(1e-3), 2),
-        strip,
-    )
+    run(EXPERIMENT, "Mazes far beyond training.", seeds=3, strip=strip)

@@ -3,7 +3,7 @@ Parameters against steps
 ========================
 
 How many steps does a small cell need to be as right as a larger one? Gated cells with kernels of 3 to 17 places, so of one to five thousand parameters, learn prefix sums of 32 bits. For
-each is read off after how many steps it has 95 % of longer strings right, and a power law is fitted to the exchange. Every seed is drawn; one that never gets there is counted.
+each is read off after how many steps it has 95 % of longer strings right, and a power law is fitted to the exchange. Every seed is drawn; one that never gets there is listed.
 """
 
 from functools import partial
@@ -69,7 +69,8 @@ def picture(figure: Any, record: dict[str, Any]) -> None:
     axis.set(xscale="log", yscale="log", xlabel="parameters", title=record["title"])
     axis.set_ylabel(f"steps until {100 * RIGHT:.0f} % of strings are right")
     axis.grid(alpha=0.3, which="both")
-    axis.legend()
+    if record["laws"]:
+        axis.legend()
 
 
 def main(argv: list[str] | None = None) -> None:

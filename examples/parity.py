@@ -14,7 +14,7 @@ from ebm.tasks import Parity
 from ebm.training import Recipe, Supervised, Validation
 from support.highway import Highway
 from support.reasoning import Contender, Experiment, Trial
-from support.reasoning_report import arguments, run
+from support.reasoning_report import run
 
 WIDTH = 12
 
@@ -76,9 +76,4 @@ EXPERIMENT = Experiment(
 
 
 if __name__ == "__main__":
-    run(
-        EXPERIMENT,
-        arguments("Parity far beyond training.", "parity"),
-        None,
-        ebm.Patience(ebm.AtRest(1e-3), 2),
-    )
+    run(EXPERIMENT, "Parity far beyond training.")

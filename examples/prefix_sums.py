@@ -17,7 +17,7 @@ from ebm.tasks import PrefixSums
 from ebm.training import Recipe, Supervised, Validation
 from support.highway import Highway
 from support.reasoning import Contender, Experiment, Trial
-from support.reasoning_report import arguments, run
+from support.reasoning_report import run
 
 WIDTH = 20
 TASK = PrefixSums(32)
@@ -78,10 +78,4 @@ def strip(figure: Any, model: ebm.Objective) -> None:
 
 
 if __name__ == "__main__":
-    run(
-        EXPERIMENT,
-        arguments("Prefix sums far beyond training.", "prefix_sums"),
-        None,
-        ebm.Patience(ebm.AtRest(1e-3), 2),
-        strip,
-    )
+    run(EXPERIMENT, "Prefix sums far beyond training.", strip=strip)

@@ -14,7 +14,7 @@ from ebm.tasks import ShortestPath
 from ebm.training import Pool, Recipe, Supervised, Validation
 from support.highway import Highway
 from support.reasoning import Contender, Experiment, Trial
-from support.reasoning_report import arguments, run
+from support.reasoning_report import run
 
 WIDTH = 16
 TASK = ShortestPath(20)
@@ -64,9 +64,4 @@ EXPERIMENT = Experiment(
 
 
 if __name__ == "__main__":
-    run(
-        EXPERIMENT,
-        arguments("First steps of shortest paths.", "shortest_path"),
-        None,
-        ebm.Patience(ebm.AtRest(1e-3), 2),
-    )
+    run(EXPERIMENT, "First steps of shortest paths.")

@@ -19,7 +19,7 @@ from ebm.tasks import Sudoku, rules_kept
 from ebm.training import Pool, Recipe, Supervised, Validation
 from support.highway import Highway
 from support.reasoning import Contender, Experiment, Trial
-from support.reasoning_report import Table, arguments, run
+from support.reasoning_report import Table, run
 
 WIDTH = 24
 LOUDEST_AND_MEAN = (ebm.Aggregate.MAX, ebm.Aggregate.MEAN)
@@ -149,11 +149,4 @@ def strip(figure: Any, model: ebm.Objective) -> None:
 
 
 if __name__ == "__main__":
-    run(
-        EXPERIMENT,
-        arguments("Sudoku by settling.", "sudoku", seeds=2),
-        None,
-        ebm.Patience(ebm.AtRest(1e-3), 2),
-        strip,
-        further,
-    )
+    run(EXPERIMENT, "Sudoku by settling.", seeds=2, strip=strip, further=further)

@@ -1233,7 +1233,20 @@ FAULTS = [
 def baseline(chosen: list[Fault]) -> bool:
     """Whether the tests of the faults pass without any of them: otherwise nothing would be shown by a failure."""
     files = sorted({name for fault in chosen for name in fault.tests.partition(" -k ")[0].split()})
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "2", "--dist", "worksteal", *files]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-x",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-n",
+        "2",
+        "--dist",
+        "worksteal",
+        *files,
+    ]
     return subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode == 0
 
 

@@ -60,9 +60,10 @@ class Houses(Wiring):
 
     def wire(self, x: Tensor) -> Wired:
         """Which candidates are given, and which cells; houses need no lists."""
-        wanted = math.prod(self.box) if self.box else "N"
-        if not isinstance(x, Tensor) or x.ndim != 4 or len({wanted, *x.shape[1:]} - {"N"}) != 1:
-            got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+        shape = tuple(x.shape) if isinstance(x, Tensor) else ()
+        digits = math.prod(self.box) if self.box else (shape or (0,))[-1]
+        if len(shape) != 4 or shape[1:] != (digits,) * 3:
+            wanted, got = digits if self.box else "N", shape if isinstance(x, Tensor) else type(x).__name__
             raise ValueError(
                 f"`Houses({self.box or ''})` reads boards (B, {wanted}, {wanted}, {wanted}), digits along axis 1; got {got}. "
                 "Pass the box of these boards, or one-hot givens."

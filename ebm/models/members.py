@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ebm.models.neighbours import Aggregate
+from ebm.models.neighbours import Aggregate, two_largest
 
 __all__ = ["others"]
 
@@ -40,22 +40,12 @@ def others(z: Tensor, axis: int, aggregate: Aggregate) -> Tensor:
     return torch.where(z >= second, third, second)
 
 
-def _two_largest(z: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    """The largest and the second largest number of each group, the axis kept; members in turn, which beats a sort of few."""
-    largest, *rest = z.unbind(axis)
-    second = torch.full_like(largest, float("-inf"))
-    for member in rest:
-        second = torch.maximum(second, torch.minimum(member, largest))
-        largest = torch.maximum(largest, member)
-    return largest.unsqueeze(axis), second.unsqueeze(axis)
-
-
 class _Largest(torch.autograd.Function):
     """The largest of the others: the largest of all, but the second largest for the largest itself."""
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, axis: int) -> Tensor:
-        largest, second = _two_largest(z, axis)
+        largest, second = (found.unsqueeze(axis) for found in two_largest(z.unbind(axis)))
         ctx.save_for_backward(z, largest, second)
         ctx.axis = axis
         return torch.where(z == largest, second, largest)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["Aggregate", "neighbour_lists"]
+__all__ = ["Aggregate", "neighbour_lists", "two_largest"]
 
 
 class Aggregate(Enum):
@@ -90,14 +90,12 @@ def _ranked(z: Tensor, into: Tensor, back: Tensor, rank: int) -> Tensor:
     return _Ranked.apply(z.reshape(-1, z[0, 0].numel()), _rows(into), _rows(back), rank).view_as(z)
 
 
-def _two_largest(flat: Tensor, lists: Tensor) -> tuple[Tensor, Tensor]:
-    """The largest and the second largest of each list, number by number, -inf where there are too few."""
-    padded = torch.cat([flat, flat.new_full((1, flat.shape[1]), float("-inf"))])
-    first, *others = lists.unbind(1)
-    largest = padded.index_select(0, first)
+def two_largest(values: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """The largest and the second largest, number by number, of tensors that are read one after the other; -inf where there is no second."""
+    rest = iter(values)
+    largest = next(rest)
     second = torch.full_like(largest, float("-inf"))
-    for other in others:  # one after the other: all at once would be a tensor of every link's latent
-        value = padded.index_select(0, other)
+    for value in rest:
         second = torch.maximum(second, torch.minimum(value, largest))
         largest = torch.maximum(largest, value)
     return largest, second
@@ -153,7 +151,9 @@ class _Ranked(torch.autograd.Function):
     def forward(ctx: Any, flat: Tensor, into: Tensor, back: Tensor, rank: int) -> Tensor:
         ctx.save_for_backward(flat, into, back)
         ctx.rank = rank
-        found = _two_largest(flat, into)[rank]
+        padded = torch.cat([flat, flat.new_full((1, flat.shape[1]), float("-inf"))])
+        # one neighbour after the other: all at once would be a tensor of every link's latent
+        found = two_largest(padded.index_select(0, other) for other in into.unbind(1))[rank]
         return found.masked_fill_(found == float("-inf"), 0.0)
 
     @staticmethod

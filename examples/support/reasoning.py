@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +132,8 @@ class Outcome:
 def learned(experiment: Experiment, seeds: list[int], workers: int, folder: Path | None = None) -> list[Outcome]:
     """Every contender with every seed, ``workers`` at a time, one thread each.
 
-    With a ``folder`` each outcome is kept there as soon as it is known, and one that is there, of the same settings, is not made again.
+    With a ``folder`` each outcome is kept there as soon as it is known, and one that is there, of the same settings and the same example, is not made again. The library is known by its version alone: after a change to its
+    code, empty the folder.
     """
     jobs = [
         (experiment, index, seed, folder)
@@ -158,7 +161,8 @@ def _kept(job: Job) -> Outcome:
         return _made(experiment, index, seed)
     contender = experiment.contenders[index]
     file = folder / f"{experiment.name}-{contender.name.replace(' ', '-')}-{seed}.pt"
-    settings = re.sub(r" at 0x\w+", "", repr(replace(experiment, contenders=(contender,))))  # addresses say nothing
+    said = re.sub(r" at 0x\w+", "", repr(replace(experiment, contenders=(contender,))))  # addresses say nothing
+    settings = f"{ebm.__version__} {torch.__version__}\n{said}\n{_source(contender.build)}"
     if file.exists():
         found = torch.load(file, weights_only=True)
         if found["settings"] == settings:
@@ -169,6 +173,13 @@ def _kept(job: Job) -> Outcome:
     torch.save({"settings": settings, "outcome": vars(outcome)}, unfinished)
     unfinished.replace(file)
     return outcome
+
+
+def _source(build: Callable[[], nn.Module]) -> str:
+    """The text of the module that a model comes from: what its functions do is not in their names."""
+    module = inspect.getmodule(build.func if isinstance(build, partial) else build)
+    assert module is not None
+    return inspect.getsource(module)
 
 
 def _made(experiment: Experiment, index: int, seed: int) -> Outcome:

@@ -73,32 +73,34 @@ def settings(
     return args, experiment, list(range(args.seeds)), args.workers
 
 
+AT_REST = ebm.Patience(ebm.AtRest(1e-3), 2)
+"""The stop rule that is timed beside a fixed number of steps."""
+
+
 def run(
     experiment: Experiment,
-    parser: argparse.ArgumentParser,
-    argv: list[str] | None,
-    stop: ebm.Stop,
+    description: str,
+    seeds: int = 5,
     strip: Strip | None = None,
     further: Further | None = None,
 ) -> None:
-    """Train, test, print, write, draw."""
-    args, experiment, seeds, workers = settings(parser, argv, experiment)
-    outcomes = learned(experiment, seeds, workers, None if args.smoke else args.out / "parts")
+    """Train, test, print, write, draw, as the command line says; with ``seeds`` seeds where it does not."""
+    args, experiment, numbers, workers = settings(arguments(description, experiment.name, seeds), None, experiment)
+    outcomes = learned(experiment, numbers, workers, None if args.smoke else args.out / "parts")
     model = experiment.contenders[0].build()
     first = next(each for each in outcomes if each.contender == experiment.contenders[0].name)
     model.load_state_dict(first.weights)
     assert isinstance(model, ebm.Objective)
-    halts = {trial.name: halted(model, trial, stop, 1 if args.smoke else 3) for trial in experiment.trials}
+    halts = {trial.name: halted(model, trial, AT_REST, 1 if args.smoke else 3) for trial in experiment.trials}
     record = {
         "title": experiment.title,
         "facts": facts(args.smoke),
         "choice": experiment.choice,
-        "lower_is_better": experiment.trials[0].task.lower_is_better,
         "metrics": {trial.name: trial.task.metric for trial in experiment.trials},
         "counts": {trial.name: trial.count for trial in experiment.trials},
         "outcomes": [_plain(each) for each in outcomes],
         "baselines": baselines(experiment),
-        "halting": {"rule": repr(stop), "trials": halts},
+        "halting": {"rule": repr(AT_REST), "trials": halts},
         "tables": [asdict(table) for table in further(model, args.smoke)] if further else [],
     }
     write(args.out, experiment.name, record)
@@ -133,15 +135,12 @@ def _final(outcome: dict[str, Any], trial: str) -> float:
     return list(outcome["scores"].get(trial, {"": float("nan")}).values())[-1]
 
 
-def _shown(record: dict[str, Any], score: float | None) -> str:
-    """A share in per cent, an error as it is."""
-    if score is None or score != score:
-        return "-"
-    return f"{score:.2g}" if record["lower_is_better"] else f"{100 * score:.2f}"
+def _percent(score: float | None) -> str:
+    return "-" if score is None or score != score else f"{100 * score:.2f}"
 
 
 def _metric(record: dict[str, Any]) -> str:
-    return next(iter(record["metrics"].values())) + ("" if record["lower_is_better"] else ", in %")
+    return f"{next(iter(record['metrics'].values()))}, in %"
 
 
 def _print(record: dict[str, Any]) -> None:
@@ -151,17 +150,17 @@ def _print(record: dict[str, Any]) -> None:
     wide = max(len(each["contender"]) for each in record["outcomes"])
     print(f"{'model':{wide}}  {'parameters':>10}  seed  {'seconds':>7}  " + "  ".join(f"{name:>10}" for name in trials))
     for each in record["outcomes"]:
-        cells = "  ".join(f"{_shown(record, _final(each, name)):>10}" for name in trials)
+        cells = "  ".join(f"{_percent(_final(each, name)):>10}" for name in trials)
         print(
             f"{each['contender']:{wide}}  {each['parameters']:10,}  {each['seed']:4}  {each['seconds']:7.0f}  {cells}"
         )
     for name in next(iter(record["baselines"].values())):
-        cells = "  ".join(f"{_shown(record, record['baselines'][trial].get(name)):>10}" for trial in trials)
+        cells = "  ".join(f"{_percent(record['baselines'][trial].get(name)):>10}" for trial in trials)
         print(f"{name[: wide + 28]:{wide + 27}}  {cells}")
     for name, facts in record["halting"]["trials"].items():
         print(
             f"{name}: at rest after {facts['halted steps']:.0f} of {facts['most']:.0f} steps (mean), in {facts['halted seconds'] / facts['fixed seconds']:.2f} of the "
-            f"time; {_shown(record, facts['halted score'])} beside {_shown(record, facts['fixed score'])}"
+            f"time; {_percent(facts['halted score'])} beside {_percent(facts['fixed score'])}"
         )
     for table in record["tables"]:
         print(f"\n{table['title']}")
@@ -197,15 +196,11 @@ def _picture(figure: Any, record: dict[str, Any], model: nn.Module, strip: Strip
             if each["contender"] == main:
                 counts = [int(count) for count in each["scores"][trial]]
                 label = trial if each["seed"] == 0 else None
-                heights = [
-                    score * (1 if record["lower_is_better"] else 100) for score in each["scores"][trial].values()
-                ]
+                heights = [100 * score for score in each["scores"][trial].values()]
                 axis.plot(counts, heights, "o-", color=f"C{number}", alpha=0.7, markersize=3, label=label)
     axis.set_xscale("log", base=2)
     axis.set_xlabel("steps")
     axis.set_ylabel(_metric(record))
-    if record["lower_is_better"]:
-        axis.set_yscale("log")
     axis.set_title(
         f"{record['title']}: {main}, {record['outcomes'][0]['parameters']:,} parameters, every seed", fontsize=10
     )

@@ -311,7 +311,7 @@ MODELS: dict[str, Callable[[], Case]] = {
 # The models that every solver is tried on in the fast suite; the others meet their own solver there, and all in the slow one.
 EVERYWHERE = ("quadratic", "wells", "tanh")
 
-# Updates of one smooth latent, of which a solver sees nothing that it does not see of the gated cell: they meet their own solver alone.
+# Updates of one latent that provide what the gated cell does and no more, which meets every solver: they meet their own alone.
 ALIKE = ("message cell", "board cell", "attention cell", "matrix cell")
 
 STOPS: dict[str, ebm.Stop] = {

@@ -111,6 +111,29 @@ def test_a_run_that_was_broken_off_goes_on_and_one_with_other_settings_does_not(
     longer = replace(tried, trials=(replace(tried.trials[0], steps=(1, 4)), tried.trials[1]))
     assert list(reasoning.learned(longer, [0], 1, tmp_path)[0].scores["6 bits"]) == ["1", "4"]
     assert made == ["cell 1", "cell 0", "rival 0"]
+    monkeypatch.setattr(reasoning, "_source", lambda build: "another example")
+    reasoning.learned(longer, [0], 1, tmp_path)
+    assert made == ["cell 1", "cell 0", "rival 0", "cell 0", "rival 0"]
+
+
+def test_the_page_shows_further_tables_and_the_exchange(tmp_path: Path) -> None:
+    import reasoning
+
+    note = json.loads((ROOT / "docs" / "reasoning" / "notes.json").read_text())[0]
+    record = json.loads((ROOT / "docs" / "reasoning" / f"{note['name']}.json").read_text())
+    record["tables"] = [{"title": "By givens.", "columns": ["givens", "8 steps"], "rows": [["24", "51.5"]]}]
+    (tmp_path / f"{note['name']}.json").write_text(json.dumps(record))
+    rows = [
+        {"model": "kernel 3", "parameters": 986, "seed": 0, "seconds": 3.0, "needed": {"64 bits": 70, "128 bits": None}}
+    ]
+    law = {"64 bits": {"slope": -0.5, "offset": 1.0}}
+    other = {"title": "Exchange", "facts": {"smoke": False}, "right": 0.95, "rows": rows, "laws": law}
+    (tmp_path / "exchange.json").write_text(json.dumps(other))
+    notes = [note, {"name": "exchange", "before": "Before.", "after": "After."}]
+    (tmp_path / "notes.json").write_text(json.dumps(notes))
+    page = reasoning.page(tmp_path)
+    assert "By givens.\n\n| givens | 8 steps |\n| --- | --- |\n| 24 | 51.5 |" in page
+    assert "| kernel 3 | 986 | 0 | 3 | 70 | never |" in page and "64 bits: -0.50. After." in page
 
 
 def test_the_page_says_what_the_saved_results_say() -> None:
