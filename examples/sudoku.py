@@ -126,6 +126,7 @@ def strip(figure: Any, model: ebm.Objective) -> None:
     axes = figure.subplots(1, 6)
     for axis, steps in zip(axes, (1, 4, 8, 16, 32, 64), strict=True):
         chance, digit = ebm.infer(model, x, steps=steps, keep="last").answer[0].softmax(0).max(0)
+        digit = torch.where(given, x[0].argmax(0), digit)
         for row in range(9):
             for column in range(9):
                 right = bool(digit[row, column] == y[0, row, column])
@@ -145,7 +146,7 @@ def strip(figure: Any, model: ebm.Objective) -> None:
             width = 1.2 if line % 3 == 0 else 0.3
             axis.axhline(line - 0.5, color="black", linewidth=width)
             axis.axvline(line - 0.5, color="black", linewidth=width)
-        axis.set(xlim=(-0.5, 8.5), ylim=(8.5, -0.5), xticks=[], yticks=[], aspect="equal", title=f"{steps} steps")
+        axis.set(xlim=(-0.5, 8.5), ylim=(8.5, -0.5), xticks=[], yticks=[], aspect="equal", title=f"after {steps}")
 
 
 if __name__ == "__main__":
