@@ -55,7 +55,7 @@ def loss(answer: Tensor, y: Tensor) -> Tensor:
 
 
 RULE = ebm.Progressive(loss, burn_in=(0, 80), steps=12)
-RECIPE = Recipe(updates=800, batch=32, learning_rate=5e-3, every=50, patience=2)
+RECIPE = Recipe(updates=2000, batch=32, learning_rate=5e-3, every=50, patience=2)
 
 EXPERIMENT = Experiment(
     name="mazes",
@@ -67,7 +67,7 @@ EXPERIMENT = Experiment(
         Contender("message cell, sum", adding, RULE, RECIPE, trials=3),
         Contender("highway network", highway, Supervised(loss), RECIPE),
     ),
-    looks=(Validation("size 9", Mazes(9), 100, 128), Validation("size 17", Mazes(17), 30, 320)),
+    looks=(Validation("size 9", Mazes(9), 30, 512), Validation("size 17", Mazes(17), 20, 768)),
     choice="size 17",
     trials=(
         Trial("size 9", Mazes(9), 300, (4, 8, 16, 32, 64, 128), timed=100),
