@@ -40,17 +40,17 @@ def _section(note: dict[str, Any], record: dict[str, Any]) -> str:
     trials = list(record["metrics"])
     lines = [
         f"## {record['title']}\n",
-        f"`python examples/{note['name']}.py`; {next(iter(record['metrics'].values()))}, in %. {note['before']}\n",
+        f"`python examples/{note['name']}.py`; {next(iter(record['metrics'].values()))}{'' if record['lower_is_better'] else ', in %'}. {note['before']}\n",
         f"| model | parameters | seed | seconds | {' | '.join(trials)} |",
         "|---" * (4 + len(trials)) + "|",
     ]
     for each in _sorted(record):
-        cells = " | ".join(_percent(list(each["scores"].get(trial, {"": None}).values())[-1]) for trial in trials)
+        cells = " | ".join(_figure(record, list(each["scores"].get(trial, {"": None}).values())[-1]) for trial in trials)
         lines.append(
             f"| {each['contender']} | {each['parameters']:,} | {each['seed']} | {each['seconds']:.0f} | {cells} |"
         )
     for name in next(iter(record["baselines"].values())):
-        cells = " | ".join(_percent(record["baselines"][trial].get(name)) for trial in trials)
+        cells = " | ".join(_figure(record, record["baselines"][trial].get(name)) for trial in trials)
         lines.append(f"| {name} | 0 | | | {cells} |")
     for peer in note["peers"]:
         cells = " | ".join(peer["figures"].get(trial, "-") for trial in trials)
@@ -79,17 +79,20 @@ def _first(record: dict[str, Any]) -> dict[str, Any]:
     return record["outcomes"][0]
 
 
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.2f}"
+def _figure(record: dict[str, Any], score: float | None) -> str:
+    """A share in per cent, or an error as it is."""
+    if score is None:
+        return "-"
+    return f"{score:.2g}" if record["lower_is_better"] else f"{100 * score:.2f}"
 
 
 def _apart(record: dict[str, Any]) -> str:
     """What other ways of choosing weights would have given, the mean over seeds of the first model."""
     mine = [each for each in record["outcomes"] if each["contender"] == _first(record)["contender"]]
-    said = []
+    said, worst = [], max if record["lower_is_better"] else min
     for way in mine[0]["apart"]:
         figures = ", ".join(
-            f"{trial} {_percent(mean(each['apart'][way][trial] for each in mine))} (worst {_percent(min(each['apart'][way][trial] for each in mine))})"
+            f"{trial} {_figure(record, mean(each['apart'][way][trial] for each in mine))} (worst {_figure(record, worst(each['apart'][way][trial] for each in mine))})"
             for trial in mine[0]["apart"][way]
         )
         name = "the last weights" if way == "last" else f"chosen on {way}"
@@ -107,7 +110,7 @@ def _halting(record: dict[str, Any]) -> str:
     for trial, facts in record["halting"]["trials"].items():
         flops, seconds = (facts[f"halted {what}"] / facts[f"fixed {what}"] for what in ("flops", "seconds"))
         lines.append(
-            f"| {trial} | {facts['halted steps']:.1f} | {facts['most']:.0f} | {flops:.2f} | {seconds:.2f} | {_percent(facts['halted score'])} | {_percent(facts['fixed score'])} |"
+            f"| {trial} | {facts['halted steps']:.1f} | {facts['most']:.0f} | {flops:.2f} | {seconds:.2f} | {_figure(record, facts['halted score'])} | {_figure(record, facts['fixed score'])} |"
         )
     return "\n".join(lines) + "\n"
 

@@ -7,6 +7,7 @@ sizes 13 to 59, for as many steps as dead ends take to fill. Beside it: the ener
 highway network of more than thirty times as many parameters, and the answers that take no learning. Weights are chosen on held-out mazes of size 17.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -56,6 +57,7 @@ def loss(answer: Tensor, y: Tensor) -> Tensor:
 
 RULE = ebm.Progressive(loss, burn_in=(0, 80), steps=12)
 RECIPE = Recipe(updates=2000, batch=32, learning_rate=5e-3, every=50, patience=2)
+SHORT = replace(RECIPE, updates=800)
 
 EXPERIMENT = Experiment(
     name="mazes",
@@ -63,9 +65,9 @@ EXPERIMENT = Experiment(
     tasks=(Mazes(5), Mazes(7), Mazes(9)),
     contenders=(
         Contender("message cell, second largest", cell, RULE, RECIPE),
-        Contender("its energy twin", twin, RULE, RECIPE, trials=2, seeds=1),
-        Contender("message cell, sum", adding, RULE, RECIPE, trials=3),
-        Contender("highway network", highway, Supervised(loss), RECIPE),
+        Contender("its energy twin", twin, RULE, SHORT, trials=2, seeds=1),
+        Contender("message cell, sum", adding, RULE, SHORT, trials=3),
+        Contender("highway network", highway, Supervised(loss), SHORT),
     ),
     looks=(Validation("size 9", Mazes(9), 30, 512), Validation("size 17", Mazes(17), 20, 768)),
     choice="size 17",

@@ -18,6 +18,7 @@ from ebm.models.message_cell import MessageCell
 from ebm.models.modern_hopfield import ModernHopfield
 from ebm.models.monotone_cell import MonotoneCell
 from ebm.models.neighbours import Aggregate
+from ebm.models.nuclear_norm import NuclearNorm
 from ebm.models.predictive_coding import PredictiveCoding
 from ebm.models.starts import Amortised, FeedForward, Noise, Start, Zeros
 from ebm.models.terms import L1, GroupL1, NonNegative, Term, Within
@@ -55,6 +56,7 @@ __all__ = [
     "Nodes",
     "Noise",
     "NonNegative",
+    "NuclearNorm",
     "Nudged",
     "Pairs",
     "Polynomial",

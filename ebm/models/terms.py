@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ebm import rows
 
-__all__ = ["L1", "GroupL1", "NonNegative", "Term", "Within"]
+__all__ = ["L1", "GroupL1", "NonNegative", "Term", "Weighted", "Within", "total"]
 
 
 class Term(nn.Module):
@@ -49,7 +49,7 @@ class Term(nn.Module):
         return rows.map_rows(torch.sub, self.prox(rows.add(z, force), 1.0), z)
 
 
-class _Weighted(Term):
+class Weighted(Term):
     """A term with a weight: a number, or a tensor that broadcasts over the numbers of a sample, learned if a parameter."""
 
     weight: Any
@@ -70,14 +70,14 @@ class _Weighted(Term):
     def extra_repr(self) -> str:
         return str(tuple(self.weight.shape) if isinstance(self.weight, Tensor) else self.weight)
 
-    def _steps(self, size: float | Tensor, like: Tensor) -> Any:
+    def steps(self, size: float | Tensor, like: Tensor) -> Any:
         """Weight times step size, shaped to broadcast over a leaf."""
         if isinstance(size, Tensor) and size.ndim == 1 and like.ndim > 1:
             size = size.view(-1, *([1] * (like.ndim - 1)))
         return size * self.weight
 
 
-class L1(_Weighted):
+class L1(Weighted):
     r"""The sum of absolute values, :math:`g(z) = w \sum_i |z_i|`; it makes latents sparse.
 
     Args:
@@ -95,13 +95,13 @@ class L1(_Weighted):
     """
 
     def forward(self, z: Any) -> Tensor:
-        return _total(rows.map_rows(lambda leaf: self.weight * leaf.abs(), z))
+        return total(rows.map_rows(lambda leaf: self.weight * leaf.abs(), z))
 
     def prox(self, z: Any, size: float | Tensor) -> Any:
         """Soft thresholding: every number moves towards zero by at most weight times step size."""
 
         def soften(leaf: Tensor) -> Tensor:
-            step = self._steps(size, leaf)
+            step = self.steps(size, leaf)
             return (leaf - step).clamp_min(0.0) - (-leaf - step).clamp_min(0.0)
 
         return rows.map_rows(soften, z)
@@ -110,13 +110,13 @@ class L1(_Weighted):
         """Along the force less the weight, or all the way to zero."""
 
         def soften(leaf: Tensor, along: Tensor) -> Tensor:
-            step, target = self._steps(1.0, leaf), leaf + along
+            step, target = self.steps(1.0, leaf), leaf + along
             return torch.where(target > step, along - step, torch.where(target < -step, along + step, -leaf))
 
         return rows.map_rows(soften, z, force)
 
 
-class NonNegative(_Weighted):
+class NonNegative(Weighted):
     r"""No number below zero, and a cost for what is above: :math:`g(z) = w \sum_i z_i` where all :math:`z_i \ge 0`, else infinite.
 
     Args:
@@ -137,19 +137,19 @@ class NonNegative(_Weighted):
         super().__init__(weight)
 
     def forward(self, z: Any) -> Tensor:
-        cost = _total(rows.map_rows(lambda leaf: self.weight * leaf, z))
+        cost = total(rows.map_rows(lambda leaf: self.weight * leaf, z))
         lowest = rows.flatten(z).amin(1)
         return cost.masked_fill(lowest < 0, float("inf"))
 
     def prox(self, z: Any, size: float | Tensor) -> Any:
         """Down by weight times step size, but not below zero."""
-        return rows.map_rows(lambda leaf: (leaf - self._steps(size, leaf)).clamp_min(0.0), z)
+        return rows.map_rows(lambda leaf: (leaf - self.steps(size, leaf)).clamp_min(0.0), z)
 
     def move(self, z: Any, force: Any) -> Any:
         """Along the force less the weight, or down to zero."""
 
         def lower(leaf: Tensor, along: Tensor) -> Tensor:
-            step = self._steps(1.0, leaf)
+            step = self.steps(1.0, leaf)
             return torch.where(leaf + along > step, along - step, -leaf)
 
         return rows.map_rows(lower, z, force)
@@ -158,7 +158,7 @@ class NonNegative(_Weighted):
         return rows.map_rows(lambda leaf: leaf.clamp_min(0.0), z)
 
 
-class GroupL1(_Weighted):
+class GroupL1(Weighted):
     r"""The sum of the lengths of groups, :math:`g(z) = w \sum_j \|z_j\|`; whole groups become zero.
 
     A group is the last axis of a leaf; a leaf (B,) holds one number a sample, a group of its own.
@@ -179,13 +179,13 @@ class GroupL1(_Weighted):
     """
 
     def forward(self, z: Any) -> Tensor:
-        return _total(rows.map_rows(lambda leaf: self.weight * _lengths(leaf), z))
+        return total(rows.map_rows(lambda leaf: self.weight * _lengths(leaf), z))
 
     def prox(self, z: Any, size: float | Tensor) -> Any:
         """Every group is shortened by at most weight times step size."""
 
         def shorten(leaf: Tensor) -> Tensor:
-            length, step = _lengths(leaf), self._steps(size, leaf)
+            length, step = _lengths(leaf), self.steps(size, leaf)
             longer = length > step
             # the safe length keeps 1 / 0 out of a graph, where the masked branch would send a NaN
             kept = 1 - step / torch.where(longer, length, torch.ones_like(length))
@@ -236,7 +236,7 @@ def _lengths(leaf: Tensor) -> Tensor:
     return leaf.abs() if leaf.ndim == 1 else torch.linalg.vector_norm(leaf, dim=-1, keepdim=True)
 
 
-def _total(tree: Any) -> Tensor:
+def total(tree: Any) -> Tensor:
     """The sum over all numbers of each sample, (B,)."""
     parts = [leaf.flatten(1).sum(1) if leaf.ndim > 1 else leaf for leaf in rows.leaves(tree)]
     return sum(parts[1:], parts[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from ebm.tasks import Problems, Task, trivial
 from ebm.training import Loss, Pool, Recipe, Validation, train
 from support.networks import parameters
 
-__all__ = ["Contender", "Experiment", "Outcome", "Trial", "answered", "baselines", "halted", "learned"]
+__all__ = ["Contender", "Experiment", "Outcome", "Trial", "answered", "baselines", "halted", "learned", "settled"]
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def learned(experiment: Experiment, seeds: list[int], workers: int, folder: Path
         for index, contender in enumerate(experiment.contenders)
         for seed in seeds[: contender.seeds]
     ]
-    shown = {"desc": experiment.name, "total": len(jobs), "unit": "model"}
+    shown = {"desc": experiment.name, "total": len(jobs), "unit": "model", "mininterval": 0}  # what was kept is shown at once
     if workers == 1:
         return list(tqdm(map(_kept, jobs), **shown))
     with multiprocessing.get_context("spawn").Pool(workers, torch.set_num_threads, (1,)) as pool:
@@ -207,15 +207,24 @@ def answered(model: nn.Module, trial: Trial) -> dict[str, float]:
     scores: dict[str, list[Tensor]] = {}
     for part in torch.arange(trial.count).split(trial.batch):
         shown, wanted = ebm.rows.take(x, part), ebm.rows.take(y, part)
-        if not isinstance(model, ebm.Objective):
-            scores.setdefault("1", []).append(trial.mean(model(shown), wanted))
-            continue
-        solution, taken = None, 0
-        for count in trial.steps:
-            solution = ebm.infer(model, shown, steps=count - taken, resume=solution, keep="last")
-            scores.setdefault(str(count), []).append(trial.mean(solution.answer, wanted))
-            taken = count
+        answers = settled(model, shown, trial.steps) if isinstance(model, ebm.Objective) else [(1, model(shown))]
+        for count, answer in answers:
+            scores.setdefault(str(count), []).append(trial.mean(answer, wanted))
     return {count: float(torch.cat(parts).mean()) for count, parts in scores.items()}
+
+
+def settled(
+    model: ebm.Objective, x: Any, counts: tuple[int, ...], solver: ebm.Solver | None = None
+) -> Iterator[tuple[int, Any]]:
+    """Each step count, rising, with the answer after it: one settling, looked at along the way. What is drawn is drawn from a seed of 0."""
+    generator = torch.Generator().manual_seed(0)
+    solution, taken = None, 0
+    for count in counts:
+        solution = ebm.infer(
+            model, x, steps=count - taken, resume=solution, solver=solver, generator=generator, keep="last"
+        )
+        yield count, solution.answer
+        taken = count
 
 
 def _last_score(model: nn.Module, trial: Trial) -> float:

@@ -97,6 +97,7 @@ def run(
         "facts": facts(args.smoke),
         "choice": experiment.choice,
         "metrics": {trial.name: trial.task.metric for trial in experiment.trials},
+        "lower_is_better": experiment.trials[0].task.lower_is_better,
         "counts": {trial.name: trial.count for trial in experiment.trials},
         "outcomes": [_plain(each) for each in outcomes],
         "baselines": baselines(experiment),
@@ -135,12 +136,15 @@ def _final(outcome: dict[str, Any], trial: str) -> float:
     return list(outcome["scores"].get(trial, {"": float("nan")}).values())[-1]
 
 
-def _percent(score: float | None) -> str:
-    return "-" if score is None or score != score else f"{100 * score:.2f}"
+def _figure(record: dict[str, Any], score: float | None) -> str:
+    """A share in per cent, or an error as it is."""
+    if score is None or score != score:
+        return "-"
+    return f"{score:.2g}" if record["lower_is_better"] else f"{100 * score:.2f}"
 
 
 def _metric(record: dict[str, Any]) -> str:
-    return f"{next(iter(record['metrics'].values()))}, in %"
+    return next(iter(record["metrics"].values())) + ("" if record["lower_is_better"] else ", in %")
 
 
 def _print(record: dict[str, Any]) -> None:
@@ -150,17 +154,17 @@ def _print(record: dict[str, Any]) -> None:
     wide = max(len(each["contender"]) for each in record["outcomes"])
     print(f"{'model':{wide}}  {'parameters':>10}  seed  {'seconds':>7}  " + "  ".join(f"{name:>10}" for name in trials))
     for each in record["outcomes"]:
-        cells = "  ".join(f"{_percent(_final(each, name)):>10}" for name in trials)
+        cells = "  ".join(f"{_figure(record, _final(each, name)):>10}" for name in trials)
         print(
             f"{each['contender']:{wide}}  {each['parameters']:10,}  {each['seed']:4}  {each['seconds']:7.0f}  {cells}"
         )
     for name in next(iter(record["baselines"].values())):
-        cells = "  ".join(f"{_percent(record['baselines'][trial].get(name)):>10}" for trial in trials)
+        cells = "  ".join(f"{_figure(record, record['baselines'][trial].get(name)):>10}" for trial in trials)
         print(f"{name[: wide + 28]:{wide + 27}}  {cells}")
     for name, facts in record["halting"]["trials"].items():
         print(
             f"{name}: at rest after {facts['halted steps']:.0f} of {facts['most']:.0f} steps (mean), in {facts['halted seconds'] / facts['fixed seconds']:.2f} of the "
-            f"time; {_percent(facts['halted score'])} beside {_percent(facts['fixed score'])}"
+            f"time; {_figure(record, facts['halted score'])} beside {_figure(record, facts['fixed score'])}"
         )
     for table in record["tables"]:
         print(f"\n{table['title']}")
@@ -196,9 +200,12 @@ def _picture(figure: Any, record: dict[str, Any], model: nn.Module, strip: Strip
             if each["contender"] == main:
                 counts = [int(count) for count in each["scores"][trial]]
                 label = trial if each["seed"] == 0 else None
-                heights = [100 * score for score in each["scores"][trial].values()]
+                scale = 1 if record["lower_is_better"] else 100
+                heights = [scale * score for score in each["scores"][trial].values()]
                 axis.plot(counts, heights, "o-", color=f"C{number}", alpha=0.7, markersize=3, label=label)
     axis.set_xscale("log", base=2)
+    if record["lower_is_better"]:
+        axis.set_yscale("log")
     axis.set_xlabel("steps")
     axis.set_ylabel(_metric(record))
     axis.set_title(

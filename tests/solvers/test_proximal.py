@@ -14,12 +14,27 @@ from tests.energies import Quadratic, Tanh, Tree, Wells, numbers
 
 X = numbers(5, 3, seed=9)
 SOLVERS = [ebm.Proximal(), ebm.FISTA(), ebm.FISTA(restart="energy")]
+class Shaped(ebm.Term):
+    """The nuclear norm of rows of four numbers as matrices of two by two, for the tests of every term."""
+
+    def __init__(self, weight: float) -> None:
+        super().__init__()
+        self.norm = ebm.NuclearNorm(weight)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.norm(z.unflatten(1, (2, 2)))
+
+    def prox(self, z: Tensor, size: float | Tensor) -> Tensor:
+        return self.norm.prox(z.unflatten(1, (2, 2)), size).flatten(1)
+
+
 TERMS = {
     "l1": lambda: ebm.L1(0.4),
     "l1 by number": lambda: ebm.L1(torch.tensor([0.1, 0.7, 0.0, 0.4], dtype=torch.float64)),
     "non-negative": lambda: ebm.NonNegative(0.3),
     "group": lambda: ebm.GroupL1(0.6),
     "box": lambda: ebm.Within(ebm.Box(-0.4, 0.7)),
+    "nuclear": lambda: Shaped(0.5),
 }
 
 
@@ -106,7 +121,39 @@ def test_groups_of_numbers_and_of_leaves():
     torch.testing.assert_close(ebm.GroupL1(2.0)(tree), torch.tensor([16.0, 7.0]))
 
 
-@pytest.mark.parametrize("name", ["l1", "non-negative", "group"])
+@pytest.mark.parametrize("shape", [(3, 3), (5, 3), (2, 4), (2, 3, 4)], ids=str)
+def test_singular_values_are_lowered_and_their_gradient_is_that_of_finite_differences(shape: tuple[int, ...]):
+    z, step = numbers(2, *shape, seed=1), torch.tensor([0.4, 1.1], dtype=torch.float64)
+    z[:, ..., 0, :] *= 0.1  # some singular values fall to zero
+    lowered = ebm.NuclearNorm(1.0).prox(z, step)
+    at = step.view(2, *([1] * (len(shape) - 1)))
+    torch.testing.assert_close(torch.linalg.svdvals(lowered), (torch.linalg.svdvals(z) - at).clamp_min(0))
+    assert (torch.linalg.svdvals(lowered) < 1e-12).any() and (torch.linalg.svdvals(lowered) > 0.1).any()
+    assert torch.autograd.gradcheck(ebm.NuclearNorm(1.0).prox, (z.requires_grad_(), step.requires_grad_()))
+
+
+def test_the_gradient_is_whole_where_singular_values_meet():
+    """At a rotation all are one; the map shrinks it, and its derivative along itself and along any skew direction is known."""
+    turn = torch.linalg.qr(numbers(4, 4, seed=2)).Q[None]
+    z = turn.clone().requires_grad_()
+    lowered = ebm.NuclearNorm(0.3).prox(z, 1.0)
+    torch.testing.assert_close(lowered, 0.7 * turn)
+    symmetric, skew = numbers(4, 4, seed=3), numbers(4, 4, seed=4)
+    symmetric, skew = turn @ (symmetric + symmetric.mT), turn @ (skew - skew.mT)
+    for along, factor in ((symmetric, 1.0), (skew, 0.7)):
+        (slope,) = torch.autograd.grad(lowered, z, along, retain_graph=True)
+        torch.testing.assert_close(slope, factor * along)
+
+
+def test_a_weight_of_the_nuclear_norm_is_learned():
+    weight = torch.nn.Parameter(torch.tensor(0.5, dtype=torch.float64))
+    z = numbers(3, 4, 4, seed=5)
+    ebm.NuclearNorm(weight).prox(z, 2.0).sum().backward()
+    finite = [float(ebm.NuclearNorm(0.5 + h).prox(z, 2.0).sum()) for h in (1e-6, -1e-6)]
+    assert float(weight.grad) == pytest.approx((finite[0] - finite[1]) / 2e-6, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["l1", "non-negative", "group", "nuclear"])
 def test_a_term_keeps_the_gradient_whole_at_zero(name: str):
     v = torch.zeros(2, 4, dtype=torch.float64, requires_grad=True)
     for slope in torch.autograd.grad((TERMS[name]().prox(v, 0.5) + 0.0 * v).sum(), v):

@@ -1,0 +1,87 @@
+"""
+Planning on a grid: which way from everywhere?
+==============================================
+
+Obstacles, a goal, and for every square the move that leads nearer. A message-passing cell that tells its four neighbours apart sees grids of 8 and 12 squares a side and is asked about
+up to 48, for as many steps as word from the goal takes to come round every corner. Beside it: the energy twin with the same parameters, a feed-forward highway network of
+more than thirty times as many, and the answers that take no learning. Weights are chosen on held-out grids of 20 a side.
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+import ebm
+from ebm.tasks import PlanningGrid
+from ebm.training import Pool, Recipe, Supervised, Validation
+from support.highway import Highway
+from support.reasoning import Contender, Experiment, Trial
+from support.reasoning_report import run
+
+WIDTH = 16
+GRID = ebm.Grid(2, walls=0, directions=True)
+TASK = PlanningGrid(12)
+
+
+def cell() -> ebm.MessageCell:
+    """The model: a square hears who stands up, down, left and right of it."""
+    return ebm.MessageCell(GRID, WIDTH, nn.Linear(WIDTH, 4))
+
+
+def twin() -> ebm.EnergyTwin:
+    """The energy with the same parameters."""
+    return ebm.EnergyTwin(cell())
+
+
+def layer(head: nn.Module | None) -> ebm.MessageCell:
+    """A layer of the feed-forward rival."""
+    return ebm.MessageCell(GRID, 24, head)
+
+
+def highway() -> Highway:
+    """Sixteen layers that run once."""
+    return Highway(layer, 16, nn.Linear(24, 4))
+
+
+RULE = ebm.Progressive(TASK.loss, burn_in=(0, 40), steps=16)
+RECIPE = Recipe(updates=800, batch=32, learning_rate=5e-3, every=100)
+
+EXPERIMENT = Experiment(
+    name="planning_grid",
+    title="Planning, trained on grids of 8 and 12 squares a side",
+    tasks=(Pool(PlanningGrid(8), 4000), Pool(TASK, 4000)),
+    contenders=(
+        Contender("message cell", cell, RULE, RECIPE),
+        Contender("its energy twin", twin, RULE, RECIPE, trials=2, seeds=1),
+        Contender("highway network", highway, Supervised(TASK.loss), RECIPE),
+    ),
+    looks=(Validation("12 a side", TASK, 100, 64), Validation("20 a side", PlanningGrid(20), 50, 128)),
+    choice="20 a side",
+    trials=(
+        Trial("12 a side", TASK, 300, (4, 8, 16, 32, 64), timed=100),
+        Trial("16 a side", PlanningGrid(16), 300, (4, 8, 16, 32, 64, 128), timed=100),
+        Trial("24 a side", PlanningGrid(24), 200, (8, 16, 32, 64, 128, 256), timed=50),
+        Trial("48 a side", PlanningGrid(48), 50, (16, 32, 64, 128, 256, 512), timed=10, batch=25),
+    ),
+)
+
+
+def strip(figure: Any, model: ebm.Objective) -> None:
+    """Where the move that the cell would make leads nearer to the goal, green, and where not, red, at growing numbers of steps; obstacles dark, the goal and what is cut off from it white."""
+    x, y = PlanningGrid(24).sample(1, torch.Generator().manual_seed(2))
+    scored = y[0].sum(0) > 0
+    axes = figure.subplots(1, 6)
+    for axis, steps in zip(axes, (1, 4, 8, 16, 32, 64), strict=True):
+        move = ebm.infer(model, x, steps=steps, keep="last").answer[0].argmax(0)
+        right = y[0].gather(0, move[None])[0] > 0
+        colours = torch.ones(*move.shape, 3)
+        colours[scored & right] = torch.tensor([0.45, 0.75, 0.45])
+        colours[scored & ~right] = torch.tensor([0.9, 0.45, 0.4])
+        colours[x[0, 0] > 0] = 0.2
+        axis.imshow(colours, interpolation="nearest")
+        axis.set(xticks=[], yticks=[], title=f"after {steps}")
+
+
+if __name__ == "__main__":
+    run(EXPERIMENT, "Policies on grids far beyond training.", seeds=3, strip=strip)
