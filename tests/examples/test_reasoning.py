@@ -136,6 +136,36 @@ def test_the_page_shows_further_tables_and_the_exchange(tmp_path: Path) -> None:
     assert "| kernel 3 | 986 | 0 | 3 | 70 | never |" in page and "64 bits: -0.50. After." in page
 
 
+def test_errors_are_shown_as_they_are_and_the_largest_is_the_worst(tmp_path: Path) -> None:
+    import reasoning
+    from support import reasoning_report
+
+    record = {
+        "title": "Errors",
+        "facts": {"smoke": False},
+        "choice": "look",
+        "metrics": {"easy": "mean squared error", "hard": "mean squared error"},
+        "lower_is_better": True,
+        "counts": {"easy": 5, "hard": 5},
+        "outcomes": [
+            {"contender": "energy", "seed": seed, "parameters": 1, "seconds": 2.0, "update": 3,
+             "scores": {"easy": {"1": 0.5, "4": error}, "hard": {"4": 0.25}}, "apart": {"last": {"easy": error}}}
+            for seed, error in ((0, 0.0123), (1, 0.04))
+        ],
+        "baselines": {"easy": {"the mean": 1.0}, "hard": {"the mean": 2.0}},
+        "halting": {"rule": "AtRest", "trials": {}},
+    }  # fmt: skip
+    note = {"name": "errors", "before": "Before.", "after": "After.", "peers": []}
+    (tmp_path / "errors.json").write_text(json.dumps(record))
+    (tmp_path / "notes.json").write_text(json.dumps([note]))
+    page = reasoning.page(tmp_path)
+    assert "mean squared error. Before." in page and "%" not in page[page.index("## Errors") :]
+    assert "| energy | 1 | 0 | 2 | 0.012 | 0.25 |" in page and "| the mean | 0 | | | 1 | 2 |" in page
+    assert "easy 0.026 (worst 0.04)" in page
+    assert reasoning_report._metric(record) == "mean squared error"
+    assert [reasoning_report._figure(record, score) for score in (0.0123, None)] == ["0.012", "-"]
+
+
 def test_the_page_says_what_the_saved_results_say() -> None:
     import reasoning
 

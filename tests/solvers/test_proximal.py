@@ -145,6 +145,34 @@ def test_the_gradient_is_whole_where_singular_values_meet():
         torch.testing.assert_close(slope, factor * along)
 
 
+def test_the_nuclear_norm_is_one_number_over_matrices():
+    with pytest.raises(ValueError, match=r"one number for all singular values; got a tensor \(2,\)"):
+        ebm.NuclearNorm(torch.ones(2))
+    for call in (ebm.NuclearNorm(0.1), lambda z: ebm.NuclearNorm(0.1).prox(z, 1.0)):
+        with pytest.raises(ValueError, match=r"wants matrices \(B, ..., m, n\); got a leaf \(2, 3\)"):
+            call(torch.ones(2, 3))
+    several = {"a": numbers(2, 3, 3, seed=1), "b": numbers(2, 5, 2, 4, seed=2)}
+    each = [torch.linalg.matrix_norm(leaf, "nuc").reshape(2, -1).sum(1) for leaf in several.values()]
+    torch.testing.assert_close(ebm.NuclearNorm(0.5)(several), 0.5 * (each[0] + each[1]))
+
+
+def test_three_quarters_of_a_matrix_of_rank_one_tell_the_rest():
+    """Without noise, and with a small weight, the lowest point is the matrix."""
+    wanted = numbers(1, 12, 1, seed=3) @ numbers(1, 1, 12, seed=4)
+    shown = (torch.rand(1, 12, 12, generator=torch.Generator().manual_seed(5)) < 0.75).double()
+
+    class Shown(ebm.Energy):
+        def init_latent(self, c: Tensor, draw: Any) -> Tensor:
+            return torch.zeros_like(c)
+
+        def forward(self, z: Tensor, c: Tensor) -> Tensor:
+            return 0.5 * (shown * (z - c)).square().flatten(1).sum(1)
+
+    found = ebm.infer(ebm.Composite(Shown(), ebm.NuclearNorm(1e-3)), shown * wanted, steps=5000, stop=ebm.AtRest(1e-8))
+    assert found.converged.all() and int(torch.linalg.matrix_rank(found.z, rtol=1e-3)) == 1
+    torch.testing.assert_close(found.z, wanted, rtol=0, atol=5e-3)
+
+
 def test_a_weight_of_the_nuclear_norm_is_learned():
     weight = torch.nn.Parameter(torch.tensor(0.5, dtype=torch.float64))
     z = numbers(3, 4, 4, seed=5)
