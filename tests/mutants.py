@@ -1074,6 +1074,20 @@ FAULTS = [
         "tests/solvers/test_proximal.py -k wall",
     ),
     Fault(
+        "turning singular vectors cost nothing",
+        "ebm/models/nuclear_norm.py",
+        "half * rise + other * turn",
+        "half * rise + other",
+        "tests/solvers/test_proximal.py -k singular",
+    ),
+    Fault(
+        "rows beyond the rank of a matrix have no slope",
+        "ebm/models/nuclear_norm.py",
+        "(left * share[..., None, :]) @ v + ",
+        "",
+        "tests/solvers/test_proximal.py -k singular",
+    ),
+    Fault(
         "the first momentum is left out of the test of acceptance",
         "ebm/solvers/hamiltonian.py",
         "0.5 * (rows.dot(spin, spin) - rows.dot(end, end))",
