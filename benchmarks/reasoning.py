@@ -83,12 +83,14 @@ def _figure(record: dict[str, Any], score: float | None) -> str:
     """A share in per cent, or an error as it is."""
     if score is None:
         return "-"
-    return f"{score:.2g}" if record["lower_is_better"] else f"{100 * score:.2f}"
+    return f"{score:.3g}" if record["lower_is_better"] else f"{100 * score:.2f}"
 
 
-def _apart(record: dict[str, Any]) -> str:
-    """What other ways of choosing weights would have given, the mean over seeds of the first model."""
+def _apart(record: dict[str, Any]) -> str | None:
+    """What other ways of choosing weights would have given, the mean over seeds of the first model; None where it has none to choose."""
     mine = [each for each in record["outcomes"] if each["contender"] == _first(record)["contender"]]
+    if not mine[0]["apart"]:
+        return None
     said, worst = [], max if record["lower_is_better"] else min
     for way in mine[0]["apart"]:
         figures = ", ".join(

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import ebm
 from ebm.tasks import Completion
 from ebm.training import Recipe, Supervised, Validation
+from support.entry_net import EntryNet
 from support.reasoning import Contender, Experiment, Trial
 from support.reasoning_report import run
 
@@ -47,20 +48,6 @@ def low_rank() -> ebm.Composite:
     return ebm.Composite(Shown(), ebm.NuclearNorm(nn.Parameter(torch.tensor(1.0))))
 
 
-class Net(nn.Module):
-    """The feed-forward rival: three layers on all entries."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(400, 512), nn.SiLU(), nn.Linear(512, 512), nn.SiLU(), nn.Linear(512, 400)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Pictures (B, 1, 20, 20) to matrices (B, 20, 20)."""
-        return self.layers(x.flatten(1)).unflatten(1, (20, 20))
-
-
 RULE = ebm.Progressive(TASK.loss, burn_in=(0, 20), steps=4)
 
 EXPERIMENT = Experiment(
@@ -69,7 +56,7 @@ EXPERIMENT = Experiment(
     tasks=(TASK,),
     contenders=(
         Contender("nuclear-norm energy", low_rank, RULE, Recipe(updates=100, batch=64, learning_rate=3e-2, every=20)),
-        Contender("feed-forward net", Net, Supervised(TASK.loss), Recipe(2000, batch=64, learning_rate=1e-3, every=200)),
+        Contender("feed-forward net", EntryNet, Supervised(TASK.loss), Recipe(2000, batch=64, learning_rate=1e-3, every=200)),
     ),
     looks=(Validation("rank 10", TASK, 200, 32),),
     choice="rank 10",
@@ -78,6 +65,7 @@ EXPERIMENT = Experiment(
         Trial("rank 10, harder", Completion(rank=10, scale=5.0), 1000, (1, 2, 4, 8, 16, 32, 64)),
         Trial("rank 3", LOW, 1000, (1, 2, 4, 8, 16, 32, 64, 128)),
     ),
+    fitted=5000,
 )  # fmt: skip
 
 
@@ -89,6 +77,7 @@ def strip(figure: Any, model: ebm.Objective) -> None:
         answer = ebm.infer(model, x, steps=steps, keep="last").answer[0] if steps else x[0, 0]
         axis.imshow((answer - y[0]).abs(), cmap="Greys", vmin=0, vmax=2)
         axis.set(xticks=[], yticks=[], title=f"after {steps}")
+    axes[0].set_ylabel("error of each entry")
 
 
 if __name__ == "__main__":

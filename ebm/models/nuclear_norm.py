@@ -18,7 +18,8 @@ class NuclearNorm(Weighted):
     r"""The sum of singular values, :math:`g(Z) = w \sum_i \sigma_i(Z)`; it keeps the rank of a matrix low.
 
     The matrices are the last two axes of a leaf, (B, ..., m, n). With the observed entries of a matrix as the smooth part of a
-    `Composite` energy, the lowest point is a completion of low rank.
+    `Composite` energy, the lowest point is a completion of low rank. A step takes a singular value decomposition, which has no
+    formula in FLOPs: `Solution.uncounted` lists it.
 
     Args:
         weight: w >= 0; a number, or a tensor of one number, learned if a parameter.

@@ -62,16 +62,16 @@ class Contender:
     Attributes:
         name: as printed.
         build: makes the untrained model.
-        rule: the loss.
-        recipe: how long and how fast.
+        rule: the loss; None: nothing is learned.
+        recipe: how long and how fast; None where nothing is learned.
         trials: how many of the trials it takes, the first ones; None: all.
         seeds: how many of the seeds it is trained with, the first ones; None: all.
     """
 
     name: str
     build: Callable[[], nn.Module]
-    rule: Loss
-    recipe: Recipe
+    rule: Loss | None
+    recipe: Recipe | None
     trials: int | None = None
     seeds: int | None = None
 
@@ -88,6 +88,7 @@ class Experiment:
         looks: validations during training.
         choice: the look that chooses the weights; the table also says what the others would have chosen.
         trials: the tests.
+        fitted: how many problems the answers that take no network are fitted to, those that fit anything.
     """
 
     name: str
@@ -97,14 +98,17 @@ class Experiment:
     looks: tuple[Validation, ...]
     choice: str
     trials: tuple[Trial, ...]
+    fitted: int = field(default=200, repr=False)  # no setting of an outcome
 
     def small(self) -> Experiment:
         """A few updates, a few problems: shows that it runs."""
-        tiny = tuple(replace(each, recipe=replace(each.recipe, updates=2, every=2)) for each in self.contenders)
+        tiny = tuple(
+            replace(each, recipe=each.recipe and replace(each.recipe, updates=2, every=2)) for each in self.contenders
+        )
         tasks = tuple(Pool(each.task, 8) if isinstance(each, Pool) else each for each in self.tasks)
         looks = tuple(replace(look, count=2, steps=2) for look in self.looks)
         trials = tuple(replace(trial, count=2, timed=None, steps=(1, 2, 4)) for trial in self.trials[:2])
-        return replace(self, contenders=tiny, tasks=tasks, looks=looks, trials=trials)
+        return replace(self, contenders=tiny, tasks=tasks, looks=looks, trials=trials, fitted=20)
 
 
 @dataclass(frozen=True)
@@ -187,17 +191,17 @@ def _made(experiment: Experiment, index: int, seed: int) -> Outcome:
     contender = experiment.contenders[index]
     torch.manual_seed(seed)
     model = contender.build()
-    run = train(model, contender.rule, experiment.tasks, contender.recipe, seed=seed, validate=experiment.looks)
-    apart = {}
-    for name, by in [("last", None), *((look.name, look.name) for look in experiment.looks)] if index == 0 else []:
-        run.load(model, by)
-        apart[name] = {trial.name: _last_score(model, trial) for trial in experiment.trials[-2:-1]}
-    run.load(model, experiment.choice)
+    seconds, update, apart = 0.0, 0, {}
+    if contender.rule is not None and contender.recipe is not None:
+        run = train(model, contender.rule, experiment.tasks, contender.recipe, seed=seed, validate=experiment.looks)
+        for name, by in [("last", None), *((look.name, look.name) for look in experiment.looks)] if index == 0 else []:
+            run.load(model, by)
+            apart[name] = {trial.name: _last_score(model, trial) for trial in experiment.trials[-2:-1]}
+        run.load(model, experiment.choice)
+        seconds, update = run.seconds, run.chosen[experiment.choice].update
     scores = {trial.name: answered(model, trial) for trial in experiment.trials[: contender.trials]}
-    chosen = run.chosen[experiment.choice]
-    return Outcome(
-        contender.name, seed, parameters(model), run.seconds, chosen.update, scores, apart, dict(chosen.weights)
-    )
+    weights = {name: weight.detach().clone() for name, weight in model.state_dict().items()}
+    return Outcome(contender.name, seed, parameters(model), seconds, update, scores, apart, weights)
 
 
 @torch.no_grad()
@@ -236,7 +240,7 @@ def baselines(experiment: Experiment) -> dict[str, dict[str, float]]:
     """The answers that take no learning, by trial; those that fit something are fitted to problems of the first task."""
     first = experiment.tasks[0]
     task = first.task if isinstance(first, Pool) else first
-    train_on = task.sample(200, torch.Generator().manual_seed(5))
+    train_on = task.sample(experiment.fitted, torch.Generator().manual_seed(5))
     found = {}
     for trial in experiment.trials:
         x, y = trial.problems()
@@ -246,7 +250,7 @@ def baselines(experiment: Experiment) -> dict[str, dict[str, float]]:
         try:
             found[trial.name] = trivial(trial.task, train_on, few)
         except RuntimeError:  # a baseline fitted to one size has nothing to say of another
-            found[trial.name] = trivial(trial.task, trial.task.sample(200, torch.Generator().manual_seed(5)), few)
+            found[trial.name] = trivial(trial.task, trial.task.sample(experiment.fitted, torch.Generator().manual_seed(5)), few)
     return found
 
 

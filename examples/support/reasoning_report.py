@@ -140,7 +140,11 @@ def _figure(record: dict[str, Any], score: float | None) -> str:
     """A share in per cent, or an error as it is."""
     if score is None or score != score:
         return "-"
-    return f"{score:.2g}" if record["lower_is_better"] else f"{100 * score:.2f}"
+    return f"{score:.3g}" if record["lower_is_better"] else f"{100 * score:.2f}"
+
+
+def _many(parameters: int) -> str:
+    return f"{parameters:,} parameter{'' if parameters == 1 else 's'}"
 
 
 def _metric(record: dict[str, Any]) -> str:
@@ -209,7 +213,7 @@ def _picture(figure: Any, record: dict[str, Any], model: nn.Module, strip: Strip
     axis.set_xlabel("steps")
     axis.set_ylabel(_metric(record))
     axis.set_title(
-        f"{record['title']}: {main}, {record['outcomes'][0]['parameters']:,} parameters, every seed", fontsize=10
+        f"{record['title']}: {main}, {_many(record['outcomes'][0]['parameters'])}, every seed", fontsize=10
     )
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)

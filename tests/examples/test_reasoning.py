@@ -160,10 +160,10 @@ def test_errors_are_shown_as_they_are_and_the_largest_is_the_worst(tmp_path: Pat
     (tmp_path / "notes.json").write_text(json.dumps([note]))
     page = reasoning.page(tmp_path)
     assert "mean squared error. Before." in page and "%" not in page[page.index("## Errors") :]
-    assert "| energy | 1 | 0 | 2 | 0.012 | 0.25 |" in page and "| the mean | 0 | | | 1 | 2 |" in page
-    assert "easy 0.026 (worst 0.04)" in page
+    assert "| energy | 1 | 0 | 2 | 0.0123 | 0.25 |" in page and "| the mean | 0 | | | 1 | 2 |" in page
+    assert "easy 0.0262 (worst 0.04)" in page
     assert reasoning_report._metric(record) == "mean squared error"
-    assert [reasoning_report._figure(record, score) for score in (0.0123, None)] == ["0.012", "-"]
+    assert [reasoning_report._figure(record, score) for score in (0.0123, None)] == ["0.0123", "-"]
 
 
 def test_the_page_says_what_the_saved_results_say() -> None:
