@@ -45,7 +45,9 @@ def _section(note: dict[str, Any], record: dict[str, Any]) -> str:
         "|---" * (4 + len(trials)) + "|",
     ]
     for each in _sorted(record):
-        cells = " | ".join(_figure(record, list(each["scores"].get(trial, {"": None}).values())[-1]) for trial in trials)
+        cells = " | ".join(
+            _figure(record, list(each["scores"].get(trial, {"": None}).values())[-1]) for trial in trials
+        )
         lines.append(
             f"| {each['contender']} | {each['parameters']:,} | {each['seed']} | {each['seconds']:.0f} | {cells} |"
         )

@@ -90,7 +90,9 @@ class _Lowered(torch.autograd.Function):
         turn = _ratio(_table(lowered, lowered), _table(s, s), 0.5 * _table(above, above))
         share = _ratio(lowered, s, above)
         left, right = slope @ v.mT - u @ inner, u.mT @ slope - inner @ v  # what lies outside the spans of U and V
-        moved = u @ (half * rise + other * turn) @ v + (left * share[..., None, :]) @ v + (u * share[..., None, :]) @ right
+        moved = (
+            u @ (half * rise + other * turn) @ v + (left * share[..., None, :]) @ v + (u * share[..., None, :]) @ right
+        )
         along = -(inner.diagonal(dim1=-2, dim2=-1) * above).flatten(1).sum(1)
         return moved, along.view(-1, *([1] * (slope.ndim - 1)))
 

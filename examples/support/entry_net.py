@@ -12,9 +12,7 @@ class EntryNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(400, 512), nn.SiLU(), nn.Linear(512, 512), nn.SiLU(), nn.Linear(512, 400)
-        )
+        self.layers = nn.Sequential(nn.Linear(400, 512), nn.SiLU(), nn.Linear(512, 512), nn.SiLU(), nn.Linear(512, 400))
 
     def forward(self, x: Tensor) -> Tensor:
         """Observations (B, 1, 20, 20) to answers (B, 20, 20)."""

@@ -144,7 +144,12 @@ def learned(experiment: Experiment, seeds: list[int], workers: int, folder: Path
         for index, contender in enumerate(experiment.contenders)
         for seed in seeds[: contender.seeds]
     ]
-    shown = {"desc": experiment.name, "total": len(jobs), "unit": "model", "mininterval": 0}  # what was kept is shown at once
+    shown = {
+        "desc": experiment.name,
+        "total": len(jobs),
+        "unit": "model",
+        "mininterval": 0,
+    }  # what was kept is shown at once
     if workers == 1:
         return list(tqdm(map(_kept, jobs), **shown))
     with multiprocessing.get_context("spawn").Pool(workers, torch.set_num_threads, (1,)) as pool:
@@ -250,7 +255,9 @@ def baselines(experiment: Experiment) -> dict[str, dict[str, float]]:
         try:
             found[trial.name] = trivial(trial.task, train_on, few)
         except RuntimeError:  # a baseline fitted to one size has nothing to say of another
-            found[trial.name] = trivial(trial.task, trial.task.sample(experiment.fitted, torch.Generator().manual_seed(5)), few)
+            found[trial.name] = trivial(
+                trial.task, trial.task.sample(experiment.fitted, torch.Generator().manual_seed(5)), few
+            )
     return found
 
 

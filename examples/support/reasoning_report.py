@@ -212,9 +212,7 @@ def _picture(figure: Any, record: dict[str, Any], model: nn.Module, strip: Strip
         axis.set_yscale("log")
     axis.set_xlabel("steps")
     axis.set_ylabel(_metric(record))
-    axis.set_title(
-        f"{record['title']}: {main}, {_many(record['outcomes'][0]['parameters'])}, every seed", fontsize=10
-    )
+    axis.set_title(f"{record['title']}: {main}, {_many(record['outcomes'][0]['parameters'])}, every seed", fontsize=10)
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)
     if strip is not None and lower is not None:

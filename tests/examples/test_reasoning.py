@@ -116,6 +116,21 @@ def test_a_run_that_was_broken_off_goes_on_and_one_with_other_settings_does_not(
     assert made == ["cell 1", "cell 0", "rival 0", "cell 0", "rival 0"]
 
 
+def test_a_contender_without_a_rule_is_asked_as_it_is(tmp_path: Path) -> None:
+    import reasoning
+
+    from support.reasoning import Contender, learned
+
+    tried = replace(experiment(), contenders=(Contender("cell", cell, None, None),))
+    (found,) = learned(tried.small(), [0], 1, tmp_path)
+    torch.manual_seed(0)
+    for name, weight in cell().state_dict().items():
+        assert torch.equal(found.weights[name], weight)
+    assert (found.seconds, found.update, found.apart) == (0.0, 0, {})
+    assert list(found.scores["6 bits"]) == ["1", "2", "4"]
+    assert reasoning._apart({"outcomes": [{"contender": "cell", "apart": {}}], "choice": "12"}) is None
+
+
 def test_the_page_shows_further_tables_and_the_exchange(tmp_path: Path) -> None:
     import reasoning
 
@@ -138,6 +153,7 @@ def test_the_page_shows_further_tables_and_the_exchange(tmp_path: Path) -> None:
 
 def test_errors_are_shown_as_they_are_and_the_largest_is_the_worst(tmp_path: Path) -> None:
     import reasoning
+
     from support import reasoning_report
 
     record = {
@@ -161,7 +177,7 @@ def test_errors_are_shown_as_they_are_and_the_largest_is_the_worst(tmp_path: Pat
     page = reasoning.page(tmp_path)
     assert "mean squared error. Before." in page and "%" not in page[page.index("## Errors") :]
     assert "| energy | 1 | 0 | 2 | 0.0123 | 0.25 |" in page and "| the mean | 0 | | | 1 | 2 |" in page
-    assert "easy 0.0262 (worst 0.04)" in page
+    assert "easy 0.0261 (worst 0.04)" in page
     assert reasoning_report._metric(record) == "mean squared error"
     assert [reasoning_report._figure(record, score) for score in (0.0123, None)] == ["0.0123", "-"]
 

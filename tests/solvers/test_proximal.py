@@ -14,6 +14,8 @@ from tests.energies import Quadratic, Tanh, Tree, Wells, numbers
 
 X = numbers(5, 3, seed=9)
 SOLVERS = [ebm.Proximal(), ebm.FISTA(), ebm.FISTA(restart="energy")]
+
+
 class Shaped(ebm.Term):
     """The nuclear norm of rows of four numbers as matrices of two by two, for the tests of every term."""
 
