@@ -23,7 +23,7 @@ TASK = Inverse(size=20, delta=0.5)
 
 
 class Inverting(ebm.Energy):
-    """The energy whose lowest point is the inverse; of S it takes one product a step."""
+    """The energy whose lowest point is the inverse."""
 
     def condition(self, x: Tensor) -> Tensor:
         """The matrices, (B, n, n)."""

@@ -85,7 +85,7 @@ def strip(figure: Any, model: ebm.Objective) -> None:
     """What the cell still holds open in a maze of size 21, orange, at growing numbers of steps; squares it has closed are white, walls dark."""
     x, y = Mazes(21).sample(1, torch.Generator().manual_seed(4))
     axes = figure.subplots(1, 6)
-    for axis, steps in zip(axes, (1, 8, 16, 32, 64, 128), strict=True):
+    for axis, steps in zip(axes, (1, 16, 32, 64, 128, 256), strict=True):
         held = ebm.infer(model, x, steps=steps, keep="last").answer[0].argmax(0) == 1
         colours = torch.ones(*held.shape, 3)
         colours[held] = torch.tensor([1.0, 0.6, 0.15])
