@@ -53,7 +53,7 @@ def highway() -> Highway:
 
 TASK = Parity(16)
 RULE = ebm.Progressive(TASK.loss, burn_in=(0, 30), steps=16)
-RECIPE = Recipe(updates=1000, batch=128, learning_rate=1e-2, every=100)
+RECIPE = Recipe(updates=3000, batch=128, learning_rate=1e-2, every=250)
 
 EXPERIMENT = Experiment(
     name="parity",
@@ -61,16 +61,16 @@ EXPERIMENT = Experiment(
     tasks=tuple(Parity(length) for length in (1, 2, 3, 4, 6, 8, 12, 16)),
     contenders=(
         Contender("gated cell", cell, RULE, RECIPE),
-        Contender("its energy twin", twin, RULE, RECIPE, seeds=3),
+        Contender("its energy twin", twin, RULE, RECIPE, trials=2, seeds=1),
         Contender("highway network", highway, Supervised(TASK.loss), RECIPE, seeds=3),
     ),
     looks=(Validation("16 places", TASK, 200, 32), Validation("32 places", Parity(32), 200, 64)),
     choice="32 places",
     trials=(
-        Trial("16 places", TASK, 1000, (2, 4, 8, 16, 32)),
-        Trial("64 places", Parity(64), 1000, (8, 16, 32, 64, 128)),
-        Trial("64 places, 33 to 64 filled", Parity(64, 33), 1000, (8, 16, 32, 64, 128)),
-        Trial("128 places", Parity(128), 500, (16, 32, 64, 128, 256)),
+        Trial("16 places", TASK, 1000, (4, 8, 16, 32, 64)),
+        Trial("64 places", Parity(64), 1000, (16, 32, 64, 128, 256)),
+        Trial("64 places, 33 to 64 filled", Parity(64, 33), 1000, (16, 32, 64, 128, 256)),
+        Trial("128 places", Parity(128), 500, (32, 64, 128, 256, 512)),
     ),
 )
 
