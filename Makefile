@@ -7,7 +7,7 @@ RUN := OMP_NUM_THREADS=1 $(BIN)/python
 SOURCES := ebm hebbian examples benchmarks tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow mutants lint format types docs examples wheel bench clean
+.PHONY: help demo test slow product mutants lint format types docs examples wheel bench clean
 
 help:  ## list these commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -35,6 +35,9 @@ test: $(VENV)/test  ## the fast tests, in two processes
 
 slow: $(VENV)/test  ## the slow tests
 	$(RUN) -m pytest -n 2 --dist worksteal -q -m slow
+
+product: $(VENV)/test  ## what `make slow` leaves out: every promise of every solver on every model
+	$(RUN) -m pytest -n 2 --dist worksteal -q -m product
 
 mutants: $(VENV)/test  ## deliberate faults, each of which the tests must catch
 	$(RUN) tests/mutants.py
