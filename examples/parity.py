@@ -1,9 +1,9 @@
 """
-Parity: trained on 16 places, asked about 128
+Parity: trained on 16 places, asked about 512
 =============================================
 
 Is the number of plus ones odd? A gated cell on a line passes what it knows to the right and is asked at the last place. It sees vectors of 1 to 16 places, most of them short, because a single answer teaches nothing of a long one before short ones are understood, and is asked about
-vectors of up to 128. Beside it: the energy twin with the same parameters, a feed-forward highway network of more than thirty times as many, and the answers that
+vectors of up to 512. Half of the batches begin at noise, so that a cell learns to take back what is wrong and to keep what is right for any number of steps. Beside it: the energy twin with the same parameters, a feed-forward highway network of more than thirty times as many, and the answers that
 take no learning. Weights are chosen on held-out vectors of 32 places.
 """
 
@@ -16,7 +16,7 @@ from support.highway import Highway
 from support.reasoning import Contender, Experiment, Trial
 from support.reasoning_report import run
 
-WIDTH = 12
+WIDTH = 20
 
 
 class AtTheEnd(nn.Module):
@@ -43,17 +43,17 @@ def twin() -> ebm.EnergyTwin:
 
 def layer(head: nn.Module | None) -> ebm.GatedCell:
     """A layer of the feed-forward rival."""
-    return ebm.GatedCell(1, 24, head, dims=1)
+    return ebm.GatedCell(1, 32, head, dims=1)
 
 
 def highway() -> Highway:
     """Sixteen layers that run once: as far as training reaches."""
-    return Highway(layer, 16, AtTheEnd(24))
+    return Highway(layer, 16, AtTheEnd(32))
 
 
 TASK = Parity(16)
-RULE = ebm.Progressive(TASK.loss, burn_in=(0, 30), steps=16)
-RECIPE = Recipe(updates=3000, batch=128, learning_rate=1e-2, every=250)
+RULE = ebm.Progressive(TASK.loss, burn_in=(0, 100), steps=16, noise_start=0.5)
+RECIPE = Recipe(updates=1500, batch=128, learning_rate=1e-2, every=250)
 
 EXPERIMENT = Experiment(
     name="parity",
@@ -71,6 +71,7 @@ EXPERIMENT = Experiment(
         Trial("64 places", Parity(64), 1000, (16, 32, 64, 128, 256)),
         Trial("64 places, 33 to 64 filled", Parity(64, 33), 1000, (16, 32, 64, 128, 256)),
         Trial("128 places", Parity(128), 500, (32, 64, 128, 256, 512)),
+        Trial("512 places", Parity(512), 100, (256, 512, 1024, 2048), timed=20),
     ),
 )
 
