@@ -26,8 +26,9 @@ def test_running_backwards_gives_the_gradient_of_unrolling(model: ebm.Objective,
     wanted, unrolled = gradients(model, X, adjoint=ebm.Unroll(), **options)
     found, reversed_ = gradients(model, X, adjoint=ebm.Reverse(segment), **options)
     assert torch.equal(ebm.rows.first_leaf(unrolled.z), ebm.rows.first_leaf(reversed_.z))
+    close = 1e-6 if segment < 20 else 1e-4  # a step back multiplies rounding by up to 1 / 0.4, twenty of them by 1e8
     for got, want in zip(found, wanted, strict=True):
-        torch.testing.assert_close(got, want, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(got, want, rtol=close, atol=close)
 
 
 @pytest.mark.parametrize("checkpoint", [1, 4, 7, 100])
