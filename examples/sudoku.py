@@ -18,7 +18,7 @@ import ebm
 from ebm.tasks import Sudoku, rules_kept
 from ebm.training import Pool, Recipe, Supervised, Validation
 from support.highway import Highway
-from support.reasoning import Contender, Experiment, Trial
+from support.reasoning import Contender, Experiment, Trial, settled
 from support.reasoning_report import Table, run
 
 WIDTH = 24
@@ -107,16 +107,14 @@ def _by_steps(
     solver = ebm.Restarts(starts, ebm.Picard(), spread=0.5, choose=ebm.LowestResidual()) if starts > 1 else None
     right, kept = torch.zeros(len(counts)), torch.zeros(len(counts))
     for part in torch.arange(count).split(25):
-        generator = torch.Generator().manual_seed(0)
-        found, taken = None, 0
-        for place, steps in enumerate(counts):
-            found = ebm.infer(
-                model, x[part], steps=steps - taken, resume=found, solver=solver, generator=generator, keep="last"
-            )
-            taken = steps
-            right[place] += task.score(found.answer, y[part]).sum()
-            kept[place] += rules_kept(found.answer, task.box).sum()
-    return tuple([f"{100 * share:.1f}" for share in (sums / count).tolist()] for sums in (right, kept))  # pyright: ignore[reportReturnType]
+        for place, (_, answer) in enumerate(settled(model, x[part], counts, solver)):
+            right[place] += task.score(answer, y[part]).sum()
+            kept[place] += rules_kept(answer, task.box).sum()
+    return _shares(right, count), _shares(kept, count)
+
+
+def _shares(sums: torch.Tensor, count: int) -> list[str]:
+    return [f"{100 * share:.1f}" for share in (sums / count).tolist()]
 
 
 def strip(figure: Any, model: ebm.Objective) -> None:
