@@ -237,6 +237,21 @@ def composite() -> Case:
     return Case(ebm.Composite(Quadratic(), ebm.L1(0.2)), X)
 
 
+class Shown(ebm.Energy):
+    """Half the squared error of two thirds of the entries of a matrix."""
+
+    def init_latent(self, c: torch.Tensor, draw: ebm.Draw) -> torch.Tensor:
+        return torch.zeros_like(c)
+
+    def forward(self, z: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+        shown = torch.arange(c[0].numel(), device=c.device).view(c.shape[1:]) % 3 > 0
+        return 0.5 * ((z - c) * shown).square().flatten(1).sum(1)
+
+
+def completion() -> Case:
+    return Case(ebm.Composite(Shown(), ebm.NuclearNorm(0.3)), numbers(5, 3, 4, seed=2))
+
+
 def walled() -> Case:
     return Case(ebm.Composite(Wells(3), ebm.NonNegative(0.1)), X)
 
@@ -298,6 +313,7 @@ MODELS: dict[str, Callable[[], Case]] = {
     "ladder": ladder,
     "levelled": levelled,
     "composite": composite,
+    "completion": completion,
     "walled": walled,
     "layered net": layered_net,
     "held layered net": held_layered_net,
