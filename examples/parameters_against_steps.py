@@ -66,11 +66,15 @@ def picture(figure: Any, record: dict[str, Any]) -> None:
         ends = [min(points)[0], max(points)[0]]
         heights = [np.exp(law["offset"]) * end ** law["slope"] for end in ends]
         axis.plot(ends, heights, color=f"C{number}", label=f"{trial}: steps ~ parameters^{law['slope']:.2f}")
-    axis.set(xscale="log", yscale="log", xlabel="parameters", title=record["title"])
+    axis.set(xscale="log", yscale="log", xlabel="parameters")
     axis.set_ylabel(f"steps until {100 * RIGHT:.0f} % of strings are right")
     axis.grid(alpha=0.3, which="both")
+    lost = sum(None in row["needed"].values() for row in record["rows"])
+    axis.set_title(
+        f"{record['title']}\n{lost} of {len(record['rows'])} cells never get there at some length", fontsize=10
+    )
     if record["laws"]:
-        axis.legend()
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), fontsize=8)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -103,7 +107,7 @@ def main(argv: list[str] | None = None) -> None:
     for trial, law in laws.items():
         print(f"{trial}: steps ~ parameters^{law['slope']:.2f}")
     write(args.out, experiment.name, record)
-    draw(args.out / f"{experiment.name}.png", (6.4, 4.8), lambda figure: picture(figure, record))
+    draw(args.out / f"{experiment.name}.png", (6.4, 5.2), lambda figure: picture(figure, record))
 
 
 if __name__ == "__main__":

@@ -69,7 +69,8 @@ class Accelerated(Solver):
         move = rows.map_rows(torch.sub, trial.point.z, point.z)
         bend = rows.dot(move, rows.map_rows(torch.sub, point.force, trial.point.force))
         squared = rows.dot(move, move)
-        accepted = trial.finite & (size * bend <= squared)
+        tie = 1 + torch.finfo(squared.dtype).eps ** 0.5  # else a bit decides where the first step size is 1 / L
+        accepted = trial.finite & (size * bend <= tie * squared)
         shorter = _shorter(size, squared, bend, trial.finite)
         if self.restart == "energy":
             older = torch.where(energy_of(trial.point) > energy_of(point), torch.ones_like(age), older)
@@ -114,7 +115,7 @@ class Nesterov(Accelerated):
               y_{k+1} = x_{k+1} + \frac{t_k - 1}{t_{k+1}} (x_{k+1} - x_k)
 
     The momentum begins anew (t = 1) where it points against the step just made (``"gradient"``) or where the energy rose
-    (``"energy"``). A move d to :math:`y_{k+1}` that changes the force by y is accepted if :math:`d^T y \le d^T d / a`,
+    (``"energy"``). A move d to :math:`y_{k+1}` that changes the force by y is accepted if :math:`d^T y \le d^T d / a` (to rounding),
     that is if the energy bends along it by no more than 1 / a; otherwise the step size shrinks to what that bend allows, and
     may grow by half at each restart. Each step is one evaluation, accepted or not. The energy may rise for some steps; the
     best point is kept.
