@@ -15,11 +15,11 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 HEAD = """# Reasoning: what a small model reaches by settling longer
 
-Every model here was trained on small problems and is asked about larger ones than it ever saw. The tables hold every seed that was run, the first model being the
+Every model here was trained on small or easy problems and is asked about larger or harder ones than it ever saw. The tables hold every seed that was run, the first model being the
 one that settles; the last columns are the hardest. A figure is the score after the most steps of its trial, a fixed budget named in the file of results and not the best
 step after the fact; weights were chosen on held-out problems somewhat larger than those trained on, at most about twice, and what other choices would have given
-stands below each table. Seconds are processor seconds of training, on one core of a shared machine. Each table has a feed-forward network of at least thirty times the parameters, with the same gates and
-neighbours but weights of its own in every layer, trained on the same problems, and the answers that take no learning.
+stands below each table. Seconds are processor seconds of training, on one core of a shared machine. Each table but the last has a feed-forward network of at least thirty times the parameters, with the same gates and
+neighbours but weights of its own in every layer (for matrices, layers on all entries), trained on the same problems, and the answers that take no learning.
 
 This page is written by `python benchmarks/reasoning.py` from the saved results in `docs/reasoning`, which the examples write.
 """
