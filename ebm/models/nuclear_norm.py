@@ -44,7 +44,11 @@ class NuclearNorm(Weighted):
             )
 
     def forward(self, z: Any) -> Tensor:
-        return total(rows.map_rows(lambda leaf: self.weight * torch.linalg.svdvals(_matrices(leaf)), z))
+        def cost(leaf: Tensor) -> Tensor:
+            safe, lost = _apart(_matrices(leaf))
+            return self.weight * torch.linalg.svdvals(safe).masked_fill(lost[..., 0], float("nan"))
+
+        return total(rows.map_rows(cost, z))
 
     def prox(self, z: Any, size: float | Tensor) -> Any:
         """Every singular value falls by at most weight times step size, and not below zero."""
@@ -54,6 +58,12 @@ class NuclearNorm(Weighted):
             return _Lowered.apply(leaf, step.expand(leaf.shape[0], *([1] * (leaf.ndim - 1))))  # pyright: ignore[reportReturnType]
 
         return rows.map_rows(lower, z)
+
+
+def _apart(leaf: Tensor) -> tuple[Tensor, Tensor]:
+    """Zeros in place of matrices that are not finite, of which nothing can be factored, and which those are, (B, ..., 1, 1)."""
+    lost = ~leaf.isfinite().all(-1, keepdim=True).all(-2, keepdim=True)
+    return leaf.masked_fill(lost, 0.0), lost
 
 
 def _matrices(leaf: Tensor) -> Tensor:
@@ -74,10 +84,11 @@ class _Lowered(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, step: Tensor) -> Tensor:
-        u, s, v = torch.linalg.svd(z, full_matrices=False)
+        safe, lost = _apart(z)
+        u, s, v = torch.linalg.svd(safe, full_matrices=False)
         lowered = (s - step[..., 0]).clamp_min(0.0)
         ctx.save_for_backward(u, s, v, lowered, step)
-        return (u * lowered[..., None, :]) @ v
+        return ((u * lowered[..., None, :]) @ v).masked_fill(lost, float("nan"))
 
     @staticmethod
     @once_differentiable

@@ -158,6 +158,16 @@ def test_the_nuclear_norm_is_one_number_over_matrices():
     torch.testing.assert_close(ebm.NuclearNorm(0.5)(several), 0.5 * (each[0] + each[1]))
 
 
+def test_a_matrix_that_is_not_finite_spoils_no_other():
+    z = numbers(3, 4, 3, seed=1)
+    spoilt = z.clone()
+    spoilt[1, 0, 0] = float("nan")
+    spoilt[2] = float("inf")
+    term = ebm.NuclearNorm(0.4)
+    for found, wanted in ((term(spoilt), term(z)), (term.prox(spoilt, 1.0), term.prox(z, 1.0))):
+        assert torch.equal(found[0], wanted[0]) and found[1:].isnan().all()
+
+
 def test_three_quarters_of_a_matrix_of_rank_one_tell_the_rest():
     """Without noise, and with a small weight, the lowest point is the matrix."""
     wanted = numbers(1, 12, 1, seed=3) @ numbers(1, 1, 12, seed=4)
