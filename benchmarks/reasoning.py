@@ -163,7 +163,7 @@ def _twins(record: dict[str, Any]) -> str | None:
         f"{100 * (mean(scores(update, trial)) - mean(scores(energy, trial))):+.1f} points at {trial}"
         for trial in shared
     )
-    return f"Update beside energy twin, equal parameters and recipe, means over seeds: {said} (positive: the update is ahead).\n"
+    return f"Update beside energy twin, equal parameters, means over seeds: {said} (positive: the update is ahead).\n"
 
 
 def main(argv: list[str] | None = None) -> None:

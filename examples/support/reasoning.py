@@ -144,12 +144,8 @@ def learned(experiment: Experiment, seeds: list[int], workers: int, folder: Path
         for index, contender in enumerate(experiment.contenders)
         for seed in seeds[: contender.seeds]
     ]
-    shown = {
-        "desc": experiment.name,
-        "total": len(jobs),
-        "unit": "model",
-        "mininterval": 0,
-    }  # what was kept is shown at once
+    # without an interval what was kept is shown at once
+    shown = {"desc": experiment.name, "total": len(jobs), "unit": "model", "mininterval": 0}
     if workers == 1:
         return list(tqdm(map(_kept, jobs), **shown))
     with multiprocessing.get_context("spawn").Pool(workers, torch.set_num_threads, (1,)) as pool:
