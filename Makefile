@@ -40,7 +40,7 @@ product: $(VENV)/test  ## what `make slow` leaves out: every promise of every so
 	$(RUN) -m pytest -n 2 --dist worksteal -q -m product
 
 mutants: $(VENV)/test  ## deliberate faults, each of which the tests must catch
-	$(RUN) tests/mutants.py
+	$(RUN) tests/mutants.py $(MUTANTS)
 
 lint: $(VENV)/dev  ## style
 	$(BIN)/ruff check $(SOURCES)

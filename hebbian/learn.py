@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -45,7 +47,8 @@ def step(
         >>> weight
         tensor([[1., 1.]])
     """
-    change, state = rule.delta(rule.statistics(synapse, pre, post, state, signal), weight, state)
+    statistics = replace(rule.statistics(synapse, pre, post, state, signal), spare=True)
+    change, state = rule.delta(statistics, weight, state)
     return change.add_(weight.detach()), state
 
 

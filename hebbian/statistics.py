@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hebbian.synapse import per_unit
 from hebbian.traces import Rows, joined
 
-__all__ = ["Statistics", "decayed", "one_over_largest"]
+__all__ = ["Statistics", "decayed", "less_decay", "one_over_largest"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +29,7 @@ class Statistics:
         sums: the sums by name, tensors whose shapes do not depend on the batch.
         weight_shape: of the weight that these statistics are for; the unit is the first axis.
         traces: what the rule now remembers of each sample, first axis B, one mapping for each `Traced` of its state.
+        spare: whether they are for one change alone, as those that `step` takes, so that a rule may write its change where a sum is.
 
     Example:
         >>> import torch
@@ -42,6 +44,7 @@ class Statistics:
     sums: Mapping[str, Tensor]
     weight_shape: tuple[int, ...]
     traces: tuple[Rows, ...] = ()
+    spare: bool = False
 
     def mean(self, name: str, times: float = 1.0) -> Tensor:
         """The mean of the sum called ``name`` over all uses of the weight, in memory of its own; zero where there were none.
@@ -53,12 +56,26 @@ class Statistics:
         Raises:
             ValueError: there is no such sum.
         """
+        return self.total(name) * (times / max(self.count, 1))
+
+    def taken(self, name: str, times: float = 1.0) -> Tensor:
+        """`mean` of a sum that is not looked at again: in the place of the sum where these statistics are `spare`."""
+        if not self.spare:
+            return self.mean(name, times)
+        return self.total(name).mul_(times / max(self.count, 1))
+
+    def total(self, name: str) -> Tensor:
+        """The sum called ``name`` itself, not to be written in.
+
+        Raises:
+            ValueError: there is no such sum.
+        """
         if name not in self.sums:
             raise ValueError(
                 f"These statistics hold {sorted(self.sums)}; {name!r} is wanted. "
                 "Take the statistics with the same rule whose `delta` is asked."
             )
-        return self.sums[name] * (times / max(self.count, 1))
+        return self.sums[name]
 
     def __add__(self, other: Statistics) -> Statistics:
         """The statistics of both batches together.
@@ -85,6 +102,17 @@ class Statistics:
         sums = {name: value[rows] for name, value in self.sums.items()}
         return Statistics(self.count, sums, (len(rows), *self.weight_shape[1:]))
 
+    def put(self, name: str, rows: Tensor, change: Tensor) -> Tensor:
+        """The change of some units among all, of which the others' is zero, and so is their part of the sum that is then no longer needed.
+
+        Args:
+            name: of that sum, shaped like the weight.
+            rows: the units' numbers, (K,).
+            change: theirs, ``(K, *field)``.
+        """
+        whole = self.total(name) if self.spare else torch.zeros_like(self.total(name))
+        return whole.index_copy_(0, rows, change)
+
     def _kind(self) -> dict[str, tuple[int, ...]]:
         """What two statistics must share to be added: every name and shape."""
         shapes = {name: tuple(self.sums[name].shape) for name in sorted(self.sums)}
@@ -96,21 +124,25 @@ class Statistics:
         return {"weight": tuple(self.weight_shape), **shapes, **traces}
 
 
-def decayed(statistics: Statistics, weight: Tensor, by: str, rate: float = 1.0, growth: float = 1.0) -> Tensor:
-    r"""Growth less a decay of each unit: $\eta \, ( R \, \langle \mathrm{outer} \rangle_i - \langle \mathrm{by} \rangle_i \, w_i )$.
+def decayed(statistics: Statistics, weight: Tensor, by: str, rate: float) -> Tensor:
+    r"""Growth less a decay of each unit: $\eta \, ( \langle \mathrm{outer} \rangle_i - \langle \mathrm{by} \rangle_i \, w_i )$.
 
     Args:
         statistics: with the sums ``"outer"``, shaped like the weight, and ``by``, (units,).
         weight: ``(units, *field)``.
         by: the name of the sum that says how fast each unit decays.
         rate: $\eta$.
-        growth: $R$.
 
     Returns:
         the change, in memory of its own.
     """
-    decay = statistics.mean(by, rate).view(-1, *[1] * (weight.ndim - 1))
-    return statistics.mean("outer", rate * growth).addcmul_(decay, weight, value=-1)
+    return less_decay(statistics, weight, by).mul_(rate / max(statistics.count, 1))
+
+
+def less_decay(statistics: Statistics, weight: Tensor, by: str, growth: float = 1.0) -> Tensor:
+    r"""What `decayed` divides by the count: sums, $\mathrm{outer}_i - (\mathrm{by}_i / R) \, w_i$, in memory of its own; ``growth`` is $R > 0$."""
+    outer, decay = statistics.total("outer"), per_unit(statistics.total(by) / growth, weight)
+    return torch.addcmul(outer, decay, weight, value=-1, out=outer if statistics.spare else None)
 
 
 def one_over_largest(change: Tensor) -> Tensor:

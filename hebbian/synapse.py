@@ -85,15 +85,20 @@ class Synapse(ABC):
         The gradient of $\sum \mathrm{post} \cdot \mathrm{forward}(W, \mathrm{pre})$ by the weight, written directly.
         """
 
-    def outer_of_few(self, post: Tensor, pre: Tensor, active: Tensor) -> Tensor:
-        r"""`outer`, where most units are likely to be silent at every use: a geometry that can leaves them out.
+    def outer_of_winners(self, winners: Tensor, share: Tensor, pre: Tensor) -> Tensor:
+        r"""`outer`, where at each use of the weight a few units are active and the others silent; a geometry that can leaves those out.
 
         Args:
-            post: ``(B, units, *places)``.
+            winners: the numbers of the active units, int64 ``(B, K, *places)``, different ones at each use.
+            share: their activity, ``(B, K, *places)``.
             pre: (B, ...).
-            active: (units,), not zero for each unit whose ``post`` is not zero throughout; others may be either.
         """
-        return self.outer(post, pre)
+        batch, _, *places = share.shape
+        return self.outer(share.new_zeros(batch, self.weight_shape[0], *places).scatter_(1, winners, share), pre)
+
+    def over_winners(self, winners: Tensor, share: Tensor) -> Tensor:
+        """`over_uses`, where at each use a few units are active, as in `outer_of_winners`."""
+        return share.new_zeros(self.weight_shape[0]).index_add_(0, winners.flatten(), share.flatten())
 
     def outer_each(self, post: Tensor, pre: Tensor) -> Tensor:
         r"""`outer` of each sample by itself, ``(B, *weight_shape)``: for rules that keep a change a sample, and no others."""
@@ -220,16 +225,18 @@ class Dense(Synapse):
         self.check(pre, post)
         return post.T @ pre
 
-    def outer_of_few(self, post: Tensor, pre: Tensor, active: Tensor) -> Tensor:
-        """`outer`, by the product of the ``active`` units alone where they are at most a quarter of all.
+    def outer_of_winners(self, winners: Tensor, share: Tensor, pre: Tensor) -> Tensor:
+        """`outer`, by adding the inputs that each unit won where at most a sixteenth of all win at once: with so few, no product is as quick.
 
         A class of its own that derives from this one may have another `outer`, and gets that.
         """
-        self.check(pre, post)
-        rows = few(active) if type(self) is Dense else None
-        if rows is None:
-            return self.outer(post, pre)
-        return post.new_zeros(self.weight_shape).index_copy_(0, rows, post[:, rows].T @ pre)
+        count = winners.shape[1]
+        if type(self) is not Dense or 16 * count > self.out_features:
+            return super().outer_of_winners(winners, share, pre)
+        unit, order = winners.flatten().sort(stable=True)
+        first = torch.searchsorted(unit, torch.arange(self.out_features, device=unit.device))
+        sample, weighing = order // count, share.flatten()[order]
+        return functional.embedding_bag(sample, pre, first, mode="sum", per_sample_weights=weighing)
 
     def outer_each(self, post: Tensor, pre: Tensor) -> Tensor:
         """Post times pre of each sample, (B, out_features, in_features)."""

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from hebbian.learn import step
 from hebbian.rule import LocalRule
 from hebbian.statistics import Statistics
 from hebbian.synapse import Dense, Synapse
@@ -99,7 +100,8 @@ def check_rule(rule: LocalRule, case: Case | None = None, *, quiet: bool = True)
     of a sample do not depend on its company, at the first batch and at a later one; nothing passed
     in is changed by a bit, and the change has memory of its own; no graph is built and no ``.grad`` written; grad mode,
     ``no_grad``, ``inference_mode`` and autocast agree to the bit; a second call does too, and the global generator is
-    untouched; the change has the weight's shape and dtype, in bfloat16, float32 and float64; states chain; no samples
+    untouched; the change has the weight's shape and dtype, in bfloat16, float32 and float64; states chain; `step` and
+    `delta` agree to the bit; no samples
     and a zero ``rate`` change nothing; what does not fit is refused with a message that names it.
 
     Args:
@@ -122,7 +124,7 @@ def check_rule(rule: LocalRule, case: Case | None = None, *, quiet: bool = True)
             f"The case has {'no ' if case.signal is None else 'a '}signal; {rule} wants {rule.signal or 'none'}. "
             "Pass `case._replace(signal=...)`."
         )
-    for check in (_frozen, _chains, _pure, _additive, _graphless, _same_in_every_mode, _deterministic, _dtypes):
+    for check in (_frozen, _chains, _pure, _additive, _graphless, _same_in_every_mode, _deterministic, _dtypes, _steps):
         check(rule, case)
     _still(rule, case, quiet)
     _refuses(rule, case)
@@ -242,6 +244,18 @@ def _chains(rule: LocalRule, case: Case) -> None:
             shapes(forget(state)) == shared,
             rule,
             f"has a state whose shapes move: from {shared} to {shapes(forget(state))}",
+        )
+
+
+def _steps(rule: LocalRule, case: Case) -> None:
+    for state in (rule.init_state(case.synapse, case.weight), _warmed(rule, case)):
+        change, after = rule.delta(_statistics(rule, case, state), case.weight, state)
+        found = _leaves(step(rule, case.synapse, case.weight, case.pre, case.post, state, case.signal))
+        same = all(torch.equal(*pair) for pair in zip(found, _leaves((change + case.weight, after)), strict=True))
+        _require(
+            same,
+            rule,
+            "looks again at a sum that was `taken`, or keeps its change in its state: `step` and `delta` differ",
         )
 
 

@@ -1,21 +1,28 @@
 """Deliberate faults in the engine and the solvers, each of which the tests must catch.
 
 Run as ``python tests/mutants.py [part of a name ...]``. Every fault is put into a copy of the tree, and a small part of the
-suite is run over it, two faults at a time. The exit status is 1 if a fault survives or its place is not found.
+suite is run over it, in a process that is forked with torch already imported, two faults at a time. The exit status is 1 if a fault survives or its place is not found.
 """
 
 from __future__ import annotations
 
+import argparse
+import multiprocessing
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(
+    ["numpy", "pytest", "torch", "torch.func", "torchdiffeq"]
+)  # and nothing that may hold a fault
 LOOP = "ebm/engine/loop.py"
 CALL = "ebm/engine/call.py"
 CARRY = "ebm/engine/carry.py"
@@ -289,10 +296,10 @@ FAULTS = [
         "tests/hebbian/test_competition.py -k in_parts",
     ),
     Fault(
-        "the product of few units is put where the first ones are",
+        "winners of one unit are taken with the activity of others",
         "hebbian/synapse.py",
-        "index_copy_(0, rows, post[:, rows].T @ pre)",
-        "narrow(0, 0, len(rows)).copy_(post[:, rows].T @ pre)",
+        "share.flatten()[order]",
+        "share.flatten()",
         "tests/hebbian/test_competition.py -k few_units",
     ),
     Fault(
@@ -1261,50 +1268,69 @@ def baseline(chosen: list[Fault]) -> bool:
         "worksteal",
         *files,
     ]
-    return subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode == 0
+    return subprocess.run(command, cwd=ROOT).returncode == 0
 
 
-def try_out(fault: Fault) -> str:
-    """Put the fault into a copy, run its tests, and say how it went."""
+def run_tests(folder: str, files: list[str], chosen: str) -> None:
+    """Run a part of the suite over the tree in a folder; the process ends with pytest's exit status."""
+    import pytest
+
+    os.chdir(folder)
+    sys.path.insert(0, folder)
+    sys.dont_write_bytecode = True
+    os.environ["PYTHONPATH"] = folder
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
+    os._exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *files, *(["-k", chosen] if chosen else [])]))
+
+
+def try_out(fault: Fault) -> tuple[str, float]:
+    """Put the fault into a copy, run its tests, and say how it went, and how many seconds it took."""
+    began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
-        for name in ("ebm", "hebbian", "tests", "pyproject.toml"):
+        for name in ("ebm", "hebbian", "tests", "pyproject.toml"):  # what was compiled comes along
             source = ROOT / name
-            ignore = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(source, copy / name, ignore=ignore) if source.is_dir() else shutil.copy(source, copy / name)
+            shutil.copytree(source, copy / name) if source.is_dir() else shutil.copy2(source, copy / name)
         path = copy / fault.path
         text = path.read_text()
         if text.count(fault.old) != 1:
-            return f"NOT FOUND ({text.count(fault.old)} times)"
+            return f"NOT FOUND ({text.count(fault.old)} times)", time.monotonic() - began
         path.write_text(text.replace(fault.old, fault.new))
         files, _, chosen = fault.tests.partition(" -k ")
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *files.split()]
-        command += ["-k", chosen.strip("'")] if chosen else []
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
-        try:
-            done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=300)
-        except subprocess.TimeoutExpired:
-            return "caught (it never ends)"
-        return {0: "SURVIVED", 1: "caught"}.get(done.returncode, f"NOT TRIED (pytest ended with {done.returncode})")
+        process = SERVER.Process(target=run_tests, args=(folder, files.split(), chosen.strip("'")))
+        process.start()
+        process.join(300)
+        code = process.exitcode
+        process.kill()
+        process.join()
+    outcome = {0: "SURVIVED", 1: "caught", None: "caught (it never ends)"}
+    return outcome.get(code, f"NOT TRIED (pytest ended with {code})"), time.monotonic() - began
 
 
-def main(parts: list[str]) -> int:
+def main() -> int:
     """Try every fault whose name holds one of the parts; all without any."""
-    chosen = [fault for fault in FAULTS if not parts or any(part in fault.name for part in parts)]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", help="parts of names; all faults without any")
+    parser.add_argument("--passed", action="store_true", help="the tests have just passed: do not run them first")
+    given = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"
+    chosen = [fault for fault in FAULTS if not given.parts or any(part in fault.name for part in given.parts)]
     if not chosen:
-        print(f"No fault's name holds {' or '.join(map(repr, parts))}. Name a part of one in `FAULTS`.")
+        print(f"No fault's name holds {' or '.join(map(repr, given.parts))}. Name a part of one in `FAULTS`.")
         return 1
-    if not baseline(chosen):
+    if not given.passed and not baseline(chosen):
         print("The tests fail without any fault: mend that first.")
         return 1
+    missed = 0
     with ThreadPoolExecutor(2) as pool:
-        outcomes = list(pool.map(try_out, chosen))
-    for fault, outcome in zip(chosen, outcomes, strict=True):
-        print(f"{outcome:<12} {fault.name}")
-    missed = [fault for fault, outcome in zip(chosen, outcomes, strict=True) if not outcome.startswith("caught")]
-    print(f"{len(chosen) - len(missed)} of {len(chosen)} faults caught")
+        for fault, (outcome, seconds) in zip(chosen, pool.map(try_out, chosen), strict=True):
+            missed += not outcome.startswith("caught")
+            print(f"{outcome:<12} {seconds:4.0f} s  {fault.name}", flush=True)
+    print(f"{len(chosen) - missed} of {len(chosen)} faults caught")
     return 1 if missed else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

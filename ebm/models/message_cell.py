@@ -31,8 +31,8 @@ class MessageCell(Gated):
         width: numbers in the latent of a node, at least 1; the latent is (B, ..., width).
         head: maps the latent of a node (..., width) to its scores; None reads out the latent itself.
         aggregate: one `Aggregate`, or a tuple of several.
-        hidden: None, as above; or a number of hidden units, at least 1: then each message is heard together with the node's latent by ``hidden`` rectified
-            units, the same for all messages but those the wiring tells apart, which are summed before W.
+        hidden: None, as above; or a number of rectified units, at least 1, that hear the node's latent and its messages together and stand between
+            them and W: for what no weighted sum can say, such as "any of these, whatever the others".
         start: where settling starts.
 
     Raises:
@@ -71,7 +71,7 @@ class MessageCell(Gated):
         self.width = width
         self.aggregates = _checked(aggregate)
         self.start = start
-        heard = len(self.aggregates) * (1 if hidden else wiring.messages)
+        heard = len(self.aggregates) * wiring.messages
         self.inject = nn.Linear(wiring.features, 2 * width)
         self.hear = nn.Linear((1 + heard) * width, hidden) if hidden else None
         self.mix = nn.Linear(hidden or (1 + heard) * width, 2 * width, bias=False)
@@ -88,18 +88,15 @@ class MessageCell(Gated):
     def drive(self, z: Tensor, c: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """What the node and its neighbours say of gate and target."""
         messages = [self.wiring.gather(z, c["links"], aggregate) for aggregate in self.aggregates]
-        heard = self._heard(z, messages) if self.hear is not None else torch.cat([z, *sum(messages, ())], -1)
+        heard = torch.cat([z, *sum(messages, ())], -1)
+        if self.hear is not None:
+            heard = self.hear(heard).relu()
         a, b = (self.mix(heard) + c["injected"]).chunk(2, -1)
         return a, b
 
     def readout(self, z: Tensor, c: dict[str, Any]) -> Any:
         """The head's scores in the layout of the task."""
         return z if self.head is None else self.wiring.answer(self.head(z), c["links"])
-
-    def _heard(self, z: Tensor, messages: list[tuple[Tensor, ...]]) -> Tensor:
-        """The hidden units of every message together with the node's own latent, summed."""
-        assert self.hear is not None
-        return torch.stack([self.hear(torch.cat([z, *each], -1)).relu() for each in zip(*messages, strict=True)]).sum(0)
 
 
 def _checked(aggregate: Any) -> tuple[Aggregate, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -178,7 +179,7 @@ class HebbianLayer(nn.Module):
         return f"{self.synapse}, {self.rule}, {self.activation}"
 
     def _step(self, x: Tensor, drive: Tensor, answer: Tensor, signal: Tensor | None) -> None:
-        self.apply_statistics(self._seen(x, drive, answer, signal))
+        self.apply_statistics(replace(self._seen(x, drive, answer, signal), spare=True))
 
     def _seen(self, x: Tensor, drive: Tensor, answer: Tensor, signal: Tensor | None) -> Statistics:
         post = drive if self.sees == "drive" else answer

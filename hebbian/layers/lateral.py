@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -158,7 +159,8 @@ class HebbianLateral(HebbianLayer):
         super()._step(x, drive, answer, signal)
         if self.feed is not None:
             feed = self.feed
-            feed.apply_statistics(feed.rule.statistics(feed.synapse, x, answer, feed.state))
+            statistics = feed.rule.statistics(feed.synapse, x, answer, feed.state)
+            feed.apply_statistics(replace(statistics, spare=True))
 
     def _allowed(self, change: Tensor) -> Tensor:
         return self._lateral().others(change)

@@ -81,7 +81,7 @@ class BCM(LocalRule):
 
     def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Tensor, State]:
         """The rate times the mean correlation, and the next threshold."""
-        change = statistics.mean("outer", self.rate)
+        change = statistics.taken("outer", self.rate)
         if self.divided:
             change.div_(per_unit(state.to(change.dtype).clamp_min(torch.finfo(change.dtype).tiny), change))
         square = statistics.mean("square")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -95,11 +95,11 @@ class Chain(LocalRule):
         new, states = weight, []
         for k, (rule, own) in enumerate(zip(self.rules, self._own(state), strict=True)):
             sums = part_of(statistics.sums, f"{k}.")
-            part = Statistics(statistics.count, sums, statistics.weight_shape, traces_of(own))
+            part = replace(statistics, sums=sums, traces=traces_of(own))
             change, own = rule.change(part, new, own)
-            new = new + change
+            new = change.add_(new)
             states.append(own)
-        return new - weight, tuple(states)
+        return new.sub_(weight), tuple(states)
 
     def _own(self, state: State) -> tuple[State, ...]:
         if isinstance(state, tuple) and len(state) == len(self.rules):

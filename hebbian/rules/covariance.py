@@ -98,7 +98,7 @@ class Covariance(LocalRule):
         share = (1 / batches.to(seen.dtype)).clamp_min(self.momentum)
         pre = means.pre.to(seen.dtype) + share * (seen - means.pre)
         shift = share * moved
-        change = statistics.mean("outer", self.rate).flatten(1)
+        change = statistics.taken("outer", self.rate).flatten(1)
         units, fields = torch.stack([shift, moved - shift], dim=1), torch.stack([seen, pre]).flatten(1)
         change.addmm_(units, fields, alpha=-self.rate)
         return change.view_as(weight), Means(pre, means.post.to(seen.dtype) + shift, batches)

@@ -60,7 +60,7 @@ class Delta(LocalRule):
 
     def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Tensor, State]:
         """The rate times the mean correlation; the state is not used."""
-        return statistics.mean("error", self.rate), state
+        return statistics.taken("error", self.rate), state
 
 
 def error(rule: LocalRule, post: Tensor, signal: Tensor | None) -> Tensor:

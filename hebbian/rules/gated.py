@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -106,7 +106,8 @@ class Gated(LocalRule):
             return torch.zeros_like(weight), state
         count = statistics.count // every * opened
         sums = part_of(statistics.sums, "rule.")
-        return self.rule.change(Statistics(count, sums, statistics.weight_shape, traces_of(state)), weight, state)
+        inner = replace(statistics, count=count, sums=sums, traces=traces_of(state))
+        return self.rule.change(inner, weight, state)
 
     def _open(self, pre: Tensor, post: Tensor, signal: Tensor | None) -> Tensor:
         if self.gate is None:

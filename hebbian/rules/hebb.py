@@ -57,4 +57,4 @@ class Hebb(LocalRule):
 
     def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Tensor, State]:
         """The rate times the mean correlation; the state is not used."""
-        return statistics.mean("outer", self.rate), state
+        return statistics.taken("outer", self.rate), state

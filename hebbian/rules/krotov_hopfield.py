@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hebbian import checks
 from hebbian.rule import LocalRule, State
-from hebbian.statistics import Statistics, decayed, one_over_largest
+from hebbian.statistics import Statistics, less_decay, one_over_largest
 from hebbian.synapse import Synapse, few
 
 __all__ = ["KrotovHopfield"]
@@ -79,23 +79,25 @@ class KrotovHopfield(LocalRule):
         self, synapse: Synapse, pre: Tensor, post: Tensor, state: State, signal: Tensor | None
     ) -> dict[str, Tensor]:
         """The correlation of the gates with the input; each unit's gates times its currents, and how far they were open, (units,)."""
-        gate = torch.zeros_like(post)
-        rank = post.topk(min(self.k, post.shape[1]), dim=1).indices
-        if rank.shape[1] == self.k:
-            gate.scatter_(1, rank[:, -1:], -self.anti)
-        gate.scatter_(1, rank[:, :1], 1.0)
-        opened = synapse.over_uses(gate.abs())
-        outer = synapse.outer_of_few(gate, pre, opened)
-        return {"outer": outer, "current": synapse.over_uses(gate * post), "open": opened}
+        current, unit = post.topk(min(self.k, post.shape[1]), dim=1)
+        ranks = [0, -1] if unit.shape[1] == self.k else [0]
+        current, unit = current[:, ranks], unit[:, ranks]
+        gate = torch.ones_like(current)
+        gate[:, 1:] = -self.anti
+        return {
+            "outer": synapse.outer_of_winners(unit, gate, pre),
+            "current": synapse.over_winners(unit, gate * current),
+            "open": synapse.over_winners(unit, gate.abs()),
+        }
 
     def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Tensor, State]:
         """Growth less each unit's own decay, in the scale of the rate; the state is not used."""
-        rows = few(statistics.sums["open"])  # no other unit changes
+        rows = few(statistics.total("open"))  # no other unit changes
         if rows is None:
             return self._change(statistics, weight), state
-        change = self._change(statistics.of_units(rows), weight[rows])
-        return torch.zeros_like(weight).index_copy_(0, rows, change), state
+        return statistics.put("outer", rows, self._change(statistics.of_units(rows), weight[rows])), state
 
     def _change(self, statistics: Statistics, weight: Tensor) -> Tensor:
-        change = decayed(statistics, weight, "current", growth=self.radius**self.p)
-        return change.mul_(self.rate * (one_over_largest(change) if self.scaled else 1))
+        growth = self.radius**self.p
+        change = less_decay(statistics, weight, "current", growth)
+        return change.mul_(self.rate * (one_over_largest(change) if self.scaled else growth / statistics.count))

@@ -67,4 +67,4 @@ class NormalisedDelta(LocalRule):
 
     def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Tensor, State]:
         """The rate times the mean correlation; the state is not used."""
-        return statistics.mean("error", self.rate), state
+        return statistics.taken("error", self.rate), state

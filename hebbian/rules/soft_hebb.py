@@ -11,7 +11,7 @@ from torch import Tensor
 from hebbian import checks
 from hebbian.rule import LocalRule, State
 from hebbian.rules.parts import summed
-from hebbian.statistics import Statistics, decayed, one_over_largest
+from hebbian.statistics import Statistics, less_decay, one_over_largest
 from hebbian.synapse import Synapse, per_unit
 
 __all__ = ["SoftHebb"]
@@ -90,8 +90,8 @@ class SoftHebb(LocalRule):
 
     def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Tensor, State]:
         """Growth less each unit's own decay, each at its own rate; the state is not used."""
-        change = decayed(statistics, weight, "drive")
-        rate = self.rate * (one_over_largest(change) if self.scaled else 1)
+        change = less_decay(statistics, weight, "drive")
+        rate = self.rate * (one_over_largest(change) if self.scaled else 1 / statistics.count)
         if not self.adaptive:
             return change.mul_(rate), state
         length = torch.linalg.vector_norm(weight.flatten(1), dim=1)

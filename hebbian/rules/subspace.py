@@ -19,5 +19,5 @@ def pair_sums(synapse: Synapse, pre: Tensor, post: Tensor) -> dict[str, Tensor]:
 def explained(statistics: Statistics, weight: Tensor, rate: float, ordered: bool) -> Tensor:
     r"""$\eta \, (\langle y x^\top \rangle - \langle y y^\top \rangle W)$; ``ordered`` keeps $j \le i$ alone."""
     among = statistics.mean("among", rate)
-    change = statistics.mean("outer", rate).flatten(1)
+    change = statistics.taken("outer", rate).flatten(1)
     return change.addmm_(among.tril_() if ordered else among, weight.flatten(1), alpha=-1).view_as(weight)

@@ -14,6 +14,8 @@ from hebbian.synapse import Synapse, few
 
 __all__ = ["WinnerTakeAll"]
 
+_PART = 2**16  # numbers of the weight that are looked at together
+
 
 @dataclass(frozen=True)
 class WinnerTakeAll(LocalRule):
@@ -73,19 +75,18 @@ class WinnerTakeAll(LocalRule):
         """The correlation of the winners with the input, and how often each unit won, (units,)."""
         worth = post - state.to(post.dtype).view(1, -1, *[1] * (post.ndim - 2)) if self.nearest else post
         winners = worth.topk(min(self.k, post.shape[1]), dim=1).indices
-        gate = torch.zeros_like(post).scatter_(1, winners, 1.0)
-        won = synapse.over_uses(gate)
-        return {"outer": synapse.outer_of_few(gate, pre, won), "gate": won}
+        gate = post.new_ones(winners.shape)
+        return {"outer": synapse.outer_of_winners(winners, gate, pre), "gate": synapse.over_winners(winners, gate)}
 
     def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Tensor, State]:
         """Towards the mean of what was won, and the next lengths."""
-        rows = few(statistics.sums["gate"])  # no other unit changes
+        rows = few(statistics.total("gate"))  # no other unit changes
         if rows is None:
             change = decayed(statistics, weight, "gate", self.rate)
-            return change, _half_square(weight + change) if self.nearest else None
+            return change, _half_square_after(weight, change) if self.nearest else None
         before = weight[rows]
         moved = decayed(statistics.of_units(rows), before, "gate", self.rate)
-        change = torch.zeros_like(weight).index_copy_(0, rows, moved)
+        change = statistics.put("outer", rows, moved)
         if not self.nearest:
             return change, None
         return change, _half_square(weight).index_copy_(0, rows, _half_square(before.add_(moved)))
@@ -93,3 +94,10 @@ class WinnerTakeAll(LocalRule):
 
 def _half_square(weight: Tensor) -> Tensor:
     return torch.linalg.vector_norm(weight.flatten(1), dim=1).square() / 2
+
+
+def _half_square_after(weight: Tensor, change: Tensor) -> Tensor:
+    """That of both together, some rows at a time, so that no sum of the weight's size is written."""
+    rows = max(1, _PART // max(1, weight[0].numel()))
+    parts = zip(weight.split(rows), change.split(rows), strict=True)
+    return torch.cat([_half_square(before + moved) for before, moved in parts])

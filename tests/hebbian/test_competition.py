@@ -175,14 +175,14 @@ def test_a_geometry_with_a_product_of_its_own_keeps_it_where_few_units_are_activ
         def outer(self, post: Tensor, pre: Tensor) -> Tensor:
             return 0.5 * super().outer(post, pre)
 
-    post = torch.zeros(3, 8, dtype=torch.float64)
-    post[:, 5] = 2.0
-    (pre,) = draw(0, (3, 4))
-    wanted = torch.zeros(8, 4, dtype=torch.float64)
-    wanted[5] = 2 * pre.sum(0)
-    torch.testing.assert_close(Dense(4, 8).outer_of_few(post, pre, post.sum(0)), wanted)
-    torch.testing.assert_close(Halved(4, 8).outer_of_few(post, pre, post.sum(0)), 0.5 * wanted)
-    torch.testing.assert_close(Dense(4, 8).outer_of_few(0 * post, pre, post.sum(0)), 0 * wanted)
+    winners = torch.tensor([[5, 2], [5, 31], [0, 5]])
+    share, pre = draw(0, (3, 2), (3, 4))
+    post = torch.zeros(3, 32, dtype=torch.float64).scatter_(1, winners, share)
+    wanted = post.T @ pre
+    torch.testing.assert_close(Dense(4, 32).outer_of_winners(winners, share, pre), wanted)
+    torch.testing.assert_close(Halved(4, 32).outer_of_winners(winners, share, pre), 0.5 * wanted)
+    torch.testing.assert_close(Dense(4, 32).outer_of_winners(winners, 0 * share, pre), 0 * wanted)
+    torch.testing.assert_close(Dense(4, 32).over_winners(winners, share), post.sum(0))
 
 
 def test_winner_take_all_comes_to_rest_where_k_means_does() -> None:

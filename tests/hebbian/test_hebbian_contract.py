@@ -150,6 +150,9 @@ class Broken(LocalRule):
     fault: str
     rate: float = 0.1
 
+    def init_state(self, synapse, weight):
+        return torch.zeros_like(weight) if self.fault == "keeps its change" else None
+
     def sums(self, synapse, pre, post, state, signal):
         outer = synapse.outer(post, pre)
         if self.fault == "averages":
@@ -187,6 +190,10 @@ class Broken(LocalRule):
             change = change.round(decimals=2) if weight.dtype == torch.float32 else change
         elif self.fault == "asks the mode":
             change = 2 * change if torch.is_inference_mode_enabled() else change
+        elif self.fault == "takes and looks":
+            change = statistics.taken("outer", self.rate) + statistics.mean("outer")
+        elif self.fault == "keeps its change":
+            return change, change
         return change, state
 
 
@@ -206,6 +213,8 @@ BROKEN = {
     "overflows": "is not finite",
     "rounds": "differs in float32 and float64",
     "asks the mode": "differs under inference_mode",
+    "takes and looks": "looks again at a sum",
+    "keeps its change": "keeps its change in its state",
 }
 
 
