@@ -21,9 +21,8 @@ class Houses(Wiring):
     """A node for each digit of each cell of a Sudoku; it hears the four houses of which it must be the only true member or not.
 
     With boxes r high and c wide there are N = r c digits. The houses of a candidate are the other digits of its cell, and the same
-    digit in the other cells of its row, of its column and of its box: each house of N candidates holds exactly one that is true. Rows, columns, boxes and
-    cells are alike to a cell of this wiring, and so are digits; and as no node knows N, one set of weights serves boards of any
-    box. The observation is (B, N, N, N), the givens one-hot along axis 1 and zeros in empty cells, as
+    digit in the other cells of its row, of its column and of its box: each house of N candidates holds exactly one that is true. Digits are alike to a cell of
+    this wiring, and so are rows, and columns; and as no node knows N, one set of weights serves boards of any box. The observation is (B, N, N, N), the givens one-hot along axis 1 and zeros in empty cells, as
     `ebm.tasks.Sudoku` draws it; a node is shown whether it is given, and whether its cell holds a given. The answer is (B, N, N, N), scores of the
     digits along axis 1.
 

@@ -97,11 +97,12 @@ def test_numbering_the_nodes_otherwise_numbers_the_answer_otherwise(
     assert not torch.allclose(shuffled, answer, atol=1e-3)
 
 
-def test_links_of_a_directed_graph_are_told_apart() -> None:
+@pytest.mark.parametrize("hidden", [None, 7])
+def test_links_of_a_directed_graph_are_told_apart(hidden: int | None) -> None:
     x = ShortestPath(nodes=7, links=(2, 3)).sample(4, torch.Generator().manual_seed(0)).x.double()
     turned = x.clone()
     turned[:, 0] = x[:, 0].transpose(1, 2)
-    model = cell(ebm.Nodes())
+    model = cell(ebm.Nodes(), hidden=hidden)
     assert not torch.allclose(ebm.infer(model, x, steps=3).answer, ebm.infer(model, turned, steps=3).answer, atol=1e-3)
 
 
