@@ -180,6 +180,30 @@ def test_two_units_a_square_solve_mazes_of_any_size(size: int) -> None:
     assert float(task.score(solution.answer, y).mean()) == 1.0
 
 
+@pytest.mark.parametrize("size", [8, 24])
+def test_five_units_a_square_plan_grids_of_any_size(size: int) -> None:
+    # a wave from the goal: a square is reached once a neighbour is, and keeps whom the word came from
+    reached, moves = 0, slice(1, 5)
+    model = ebm.MessageCell(ebm.Grid(2, walls=0, directions=True), 5, nn.Linear(5, 4), hidden=5).double()
+    assert model.hear is not None and isinstance(model.head, nn.Linear)
+    with torch.no_grad():
+        for each in model.parameters():
+            each.zero_()
+        for heard in range(5):  # whether it is reached itself, and whether the neighbour up, down, left, right is
+            model.hear.weight[heard, 5 * heard + reached] = 1.0
+        gate, aim = model.mix.weight[:5], model.mix.weight[5:]
+        gate[:, 1:], gate[:, 0] = 40.0, -400.0  # opens for any neighbour, and never again
+        aim[moves, 1:] = 40 * torch.eye(4, dtype=torch.float64)
+        model.inject.bias[:5], model.inject.bias[5], model.inject.bias[6:] = -20.0, 20.0, -20.0
+        model.inject.weight[:5, 1] = 400.0
+        model.head.weight[:, moves] = torch.eye(4, dtype=torch.float64)
+    task = PlanningGrid(size)
+    x, y = task.sample(20, torch.Generator().manual_seed(0))
+    scores = [task.score(ebm.infer(model, x.double(), steps=steps).answer, y).mean() for steps in (4, size * size)]
+    assert scores[0] < 0.5
+    assert scores[1] == 1.0
+
+
 def loops_over_houses(z: torch.Tensor, box: tuple[int, int], aggregate: ebm.Aggregate) -> list[torch.Tensor]:
     """Messages of cell, row, column and box, member by member."""
     digits = box[0] * box[1]

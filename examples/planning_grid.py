@@ -1,0 +1,97 @@
+"""
+Planning on a grid: which way from everywhere?
+==============================================
+
+Obstacles, a goal, and for every square the move that leads nearer. A message-passing cell that tells its four neighbours apart sees grids of at most 16 squares a side and is asked
+about 48, for as many steps as word from the goal takes to come round every corner. Beside it: the same cell without hidden units, the energy twin with the same parameters, a
+feed-forward highway network of more than thirty times as many, and the answers that take no learning. Weights are chosen on held-out grids of 24 a side.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+import ebm
+from ebm.tasks import PlanningGrid
+from ebm.training import Pool, Recipe, Supervised, Validation
+from support.highway import Highway
+from support.reasoning import Contender, Experiment, Trial
+from support.reasoning_report import run
+
+WIDTH = 24
+GRID = ebm.Grid(2, walls=0, directions=True)
+TASK = PlanningGrid(12)
+
+
+def cell() -> ebm.MessageCell:
+    """The model: a square hears who stands up, down, left and right of it, and may ask whether any of them is of a kind."""
+    return ebm.MessageCell(GRID, WIDTH, nn.Linear(WIDTH, 4), hidden=32)
+
+
+def plain() -> ebm.MessageCell:
+    """The same without hidden units: what neighbours say is only summed."""
+    return ebm.MessageCell(GRID, WIDTH, nn.Linear(WIDTH, 4))
+
+
+def twin() -> ebm.EnergyTwin:
+    """The energy with the same parameters."""
+    return ebm.EnergyTwin(cell())
+
+
+def layer(head: nn.Module | None) -> ebm.MessageCell:
+    """A layer of the feed-forward rival."""
+    return ebm.MessageCell(GRID, 36, head, hidden=64)
+
+
+def highway() -> Highway:
+    """Sixteen layers that run once."""
+    return Highway(layer, 16, nn.Linear(36, 4))
+
+
+RULE = ebm.Progressive(TASK.loss, burn_in=(0, 60), steps=12)
+RECIPE = Recipe(updates=3000, batch=32, learning_rate=1e-2, every=250)
+SHORT = replace(RECIPE, updates=1000)
+"""What the rivals get."""
+
+EXPERIMENT = Experiment(
+    name="planning_grid",
+    title="Planning, trained on grids of 8 to 16 squares a side",
+    tasks=(Pool(PlanningGrid(8), 4000), Pool(TASK, 4000), Pool(PlanningGrid(12, share=0.4), 4000), Pool(PlanningGrid(16), 4000)),
+    contenders=(
+        Contender("message cell, hidden units", cell, RULE, RECIPE),
+        Contender("its energy twin", twin, RULE, SHORT, trials=2, seeds=1),
+        Contender("message cell", plain, RULE, SHORT, trials=3, seeds=1),
+        Contender("highway network", highway, Supervised(TASK.loss), SHORT, seeds=2),
+    ),
+    looks=(Validation("16 a side", PlanningGrid(16), 100, 64), Validation("24 a side", PlanningGrid(24), 50, 128)),
+    choice="24 a side",
+    trials=(
+        Trial("12 a side", TASK, 300, (4, 8, 16, 32, 64, 128), timed=100),
+        Trial("16 a side", PlanningGrid(16), 300, (4, 8, 16, 32, 64, 128), timed=100),
+        Trial("24 a side", PlanningGrid(24), 200, (8, 16, 32, 64, 128, 256), timed=50),
+        Trial("32 a side", PlanningGrid(32), 100, (16, 32, 64, 128, 256, 512), timed=25, batch=25),
+        Trial("48 a side", PlanningGrid(48), 50, (16, 32, 64, 128, 256, 512), timed=10, batch=10),
+    ),
+)
+
+
+def strip(figure: Any, model: ebm.Objective) -> None:
+    """Where the move that the cell would make leads nearer to the goal, green, and where not, red, at growing numbers of steps; obstacles dark, the goal and what is cut off from it white."""
+    x, y = PlanningGrid(24).sample(1, torch.Generator().manual_seed(2))
+    scored = y[0].sum(0) > 0
+    axes = figure.subplots(1, 6)
+    for axis, steps in zip(axes, (1, 4, 8, 16, 32, 64), strict=True):
+        move = ebm.infer(model, x, steps=steps, keep="last").answer[0].argmax(0)
+        right = y[0].gather(0, move[None])[0] > 0
+        colours = torch.ones(*move.shape, 3)
+        colours[scored & right] = torch.tensor([0.45, 0.75, 0.45])
+        colours[scored & ~right] = torch.tensor([0.9, 0.45, 0.4])
+        colours[x[0, 0] > 0] = 0.2
+        axis.imshow(colours, interpolation="nearest")
+        axis.set(xticks=[], yticks=[], title=f"after {steps}")
+
+
+if __name__ == "__main__":
+    run(EXPERIMENT, "Policies on grids far beyond training.", seeds=3, strip=strip)
