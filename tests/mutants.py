@@ -296,6 +296,20 @@ FAULTS = [
         "tests/hebbian/test_competition.py -k in_parts",
     ),
     Fault(
+        "statistics that a user holds are written over",
+        "hebbian/statistics.py",
+        "out=outer if statistics.spare else None",
+        "out=outer",
+        "tests/hebbian/test_rule_contracts.py -k Oja",
+    ),
+    Fault(
+        "hidden units that are not rectified",
+        "ebm/models/message_cell.py",
+        "heard = self.hear(heard).relu()",
+        "heard = self.hear(heard)",
+        "tests/models/test_message_cell.py -k hidden_units_hear",
+    ),
+    Fault(
         "winners of one unit are taken with the activity of others",
         "hebbian/synapse.py",
         "share.flatten()[order]",

@@ -23,7 +23,9 @@ SOLVERS: dict[str, ebm.Solver] = {
     "learned": ebm.Descent(torch.tensor(0.3, dtype=torch.float64)),
     "adaptive": ebm.AdaptiveDescent(),
     "l-bfgs": ebm.LBFGS(3),
-    "newton-cg": ebm.NewtonCG(products=2),  # with more, small models rest to rounding, and how often that is multiplied is chance
+    "newton-cg": ebm.NewtonCG(
+        products=2
+    ),  # with more, small models rest to rounding, and how often that is multiplied is chance
     "gauss-newton": ebm.GaussNewton(products=4),
     "adam": ebm.Adam(0.1),
     "spectral": ebm.BarzilaiBorwein(),

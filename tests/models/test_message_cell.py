@@ -125,6 +125,25 @@ def test_a_grid_is_a_convolution_with_a_cross() -> None:
     assert torch.allclose(ebm.infer(model, x, steps=6).answer, ebm.infer(twin, x, steps=6).answer, atol=1e-10)
 
 
+def test_hidden_units_hear_a_node_and_all_its_messages_together() -> None:
+    x = numbers(2, 3, 4, 6)  # no wall: no square is zero in all channels
+    model = cell(ebm.Grid(3, directions=True), scores=2, hidden=7)
+    assert model.hear is not None
+    c, z = model.condition(x), numbers(2, 24, 5)
+    padded = nn.functional.pad(z.unflatten(1, (4, 6)), (0, 0, 1, 1, 1, 1))
+    crossed = (
+        padded[:, 1:-1, 1:-1],
+        padded[:, :-2, 1:-1],
+        padded[:, 2:, 1:-1],
+        padded[:, 1:-1, :-2],
+        padded[:, 1:-1, 2:],
+    )
+    weights = zip(crossed, model.hear.weight.split(5, 1), strict=True)
+    hidden = sum((heard @ weight.T for heard, weight in weights), model.hear.bias).clamp_min(0)
+    wanted = hidden.flatten(1, 2) @ model.mix.weight.T + c["injected"]
+    assert torch.allclose(torch.cat(model.drive(z, c), -1), wanted, atol=1e-12)
+
+
 def test_a_grid_without_directions_turns_with_its_picture() -> None:
     x = PlanningGrid(size=6).sample(3, torch.Generator().manual_seed(0)).x.double()
     model = cell(ebm.Grid(2, walls=0), scores=2)
