@@ -62,7 +62,7 @@ EXPERIMENT = Experiment(
     contenders=(
         Contender("message cell, hidden units", cell, RULE, RECIPE),
         Contender("its energy twin", twin, RULE, SHORT, trials=2, seeds=1),
-        Contender("message cell", plain, RULE, SHORT, trials=3, seeds=1),
+        Contender("message cell", plain, RULE, RECIPE, trials=3, seeds=1),
         Contender("highway network", highway, Supervised(TASK.loss), SHORT, seeds=2),
     ),
     looks=(Validation("12 a side", TASK, 100, 64), Validation("20 a side", PlanningGrid(20), 50, 128)),
