@@ -38,7 +38,7 @@ def step(
         the new weight, a plain tensor without a graph, and the next state.
 
     Raises:
-        ValueError, TypeError: as `LocalRule.statistics` and `LocalRule.delta` do.
+        ValueError, TypeError: as `LocalRule.statistics` and `LocalRule.stepped` do.
 
     Example:
         >>> import torch
@@ -48,8 +48,7 @@ def step(
         tensor([[1., 1.]])
     """
     statistics = replace(rule.statistics(synapse, pre, post, state, signal), spare=True)
-    change, state = rule.delta(statistics, weight, state)
-    return change.add_(weight.detach()), state
+    return rule.stepped(statistics, weight, state)
 
 
 def pseudo_gradient(weight: Tensor, change: Tensor) -> None:

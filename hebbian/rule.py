@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hebbian import checks
+from hebbian.change import Change, as_change, as_weight
 from hebbian.statistics import Statistics
 from hebbian.synapse import Synapse
 from hebbian.traces import traces_of, with_traces
@@ -96,10 +97,11 @@ class LocalRule(ABC):
         """
 
     @abstractmethod
-    def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Tensor, State]:
-        """The change of the weight and the next state, in memory of their own; written by each rule, called by `delta`.
+    def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Change, State]:
+        """The change of the weight and the next state, in memory of their own; written by each rule, called by `delta` and `stepped`.
 
-        Called only where there was at least one sample.
+        Called only where there was at least one sample. A plain tensor is always right; `hebbian.change.Times` and
+        `hebbian.change.Becomes` say the same in a form that spares `stepped` passes over the weight.
         """
 
     @final
@@ -156,14 +158,37 @@ class LocalRule(ABC):
             ValueError: statistics of another rule, of a weight of another shape or on another device.
             TypeError: no floating-point weight, or of another dtype than the statistics.
         """
-        checks.floating({"weight": weight})
-        wide = checks.widen(weight.detach())
-        self._check_weight(statistics, wide)
+        wide = self._wide(statistics, weight)
         if not statistics.count:
             return torch.zeros_like(weight, requires_grad=False), state
         with _untraced(weight.device):
-            change, state = self.change(statistics, wide, with_traces(state, statistics.traces))
-            return change.to(weight.dtype), state
+            found, state = self.change(statistics, wide, with_traces(state, statistics.traces))
+            return as_change(found, wide).to(weight.dtype), state
+
+    @final
+    def stepped(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Tensor, State]:
+        """The weight after the change, in memory of its own, and the next state: `delta` and a sum, to rounding, in fewer passes.
+
+        Args:
+            statistics: as for `delta`.
+            weight: as for `delta`; not written in.
+            state: as for `delta`.
+
+        Raises:
+            ValueError, TypeError: as `delta` does.
+        """
+        wide = self._wide(statistics, weight)
+        if not statistics.count:
+            return weight.detach().clone(), state
+        with _untraced(weight.device):
+            found, state = self.change(statistics, wide, with_traces(state, statistics.traces))
+            return as_weight(found, wide).to(weight.dtype), state
+
+    def _wide(self, statistics: Statistics, weight: Tensor) -> Tensor:
+        checks.floating({"weight": weight})
+        wide = checks.widen(weight.detach())
+        self._check_weight(statistics, wide)
+        return wide
 
     def _check_signal(self, signal: Tensor | None) -> None:
         name = type(self).__name__

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hebbian.change import Times
 from hebbian.synapse import per_unit
 from hebbian.traces import Rows, joined
 
@@ -58,11 +59,13 @@ class Statistics:
         """
         return self.total(name) * (times / max(self.count, 1))
 
-    def taken(self, name: str, times: float = 1.0) -> Tensor:
-        """`mean` of a sum that is not looked at again: in the place of the sum where these statistics are `spare`."""
-        if not self.spare:
-            return self.mean(name, times)
-        return self.total(name).mul_(times / max(self.count, 1))
+    def taken(self, name: str, rate: float) -> Times:
+        """A change that is the rate times the mean of a sum that is not looked at again."""
+        return Times(self.total(name), rate / max(self.count, 1), lent=not self.spare)
+
+    def own(self, name: str) -> Tensor:
+        """A sum that is not looked at again, to be written in: itself where these statistics are `spare`, else a copy."""
+        return self.total(name) if self.spare else self.total(name).clone()
 
     def total(self, name: str) -> Tensor:
         """The sum called ``name`` itself, not to be written in.
@@ -100,7 +103,7 @@ class Statistics:
             rows: their numbers, (K,).
         """
         sums = {name: value[rows] for name, value in self.sums.items()}
-        return Statistics(self.count, sums, (len(rows), *self.weight_shape[1:]))
+        return Statistics(self.count, sums, (len(rows), *self.weight_shape[1:]), spare=True)
 
     def put(self, name: str, rows: Tensor, change: Tensor) -> Tensor:
         """The change of some units among all, of which the others' is zero, and so is their part of the sum that is then no longer needed.
@@ -124,7 +127,7 @@ class Statistics:
         return {"weight": tuple(self.weight_shape), **shapes, **traces}
 
 
-def decayed(statistics: Statistics, weight: Tensor, by: str, rate: float) -> Tensor:
+def decayed(statistics: Statistics, weight: Tensor, by: str, rate: float) -> Times:
     r"""Growth less a decay of each unit: $\eta \, ( \langle \mathrm{outer} \rangle_i - \langle \mathrm{by} \rangle_i \, w_i )$.
 
     Args:
@@ -132,11 +135,8 @@ def decayed(statistics: Statistics, weight: Tensor, by: str, rate: float) -> Ten
         weight: ``(units, *field)``.
         by: the name of the sum that says how fast each unit decays.
         rate: $\eta$.
-
-    Returns:
-        the change, in memory of its own.
     """
-    return less_decay(statistics, weight, by).mul_(rate / max(statistics.count, 1))
+    return Times(less_decay(statistics, weight, by), rate / max(statistics.count, 1))
 
 
 def less_decay(statistics: Statistics, weight: Tensor, by: str, growth: float = 1.0) -> Tensor:

@@ -296,6 +296,13 @@ FAULTS = [
         "tests/hebbian/test_competition.py -k in_parts",
     ),
     Fault(
+        "a direction that is lent is written in",
+        "hebbian/change.py",
+        "out = None if found.lent else found.direction",
+        "out = found.direction",
+        "tests/hebbian/test_hebbian_change.py -k lent",
+    ),
+    Fault(
         "statistics that a user holds are written over",
         "hebbian/statistics.py",
         "out=outer if statistics.spare else None",
@@ -424,8 +431,8 @@ FAULTS = [
     Fault(
         "a chain of parallel rules",
         "hebbian/rules/chain.py",
-        "change, own = rule.change(part, new, own)",
-        "change, own = rule.change(part, weight, own)",
+        "found, own = rule.change(part, new, own)",
+        "found, own = rule.change(part, weight, own)",
         "tests/hebbian/test_taught_and_bounded.py",
     ),
     Fault(

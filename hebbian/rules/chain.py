@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from hebbian.change import Becomes, as_weight
 from hebbian.rule import LocalRule, State
 from hebbian.statistics import Statistics
 from hebbian.synapse import Synapse
@@ -90,16 +91,16 @@ class Chain(LocalRule):
             states.append(own)
         return sums, tuple(states)
 
-    def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Tensor, State]:
+    def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Becomes, State]:
         """The sum of the changes, each at the weight that those before have left."""
         new, states = weight, []
         for k, (rule, own) in enumerate(zip(self.rules, self._own(state), strict=True)):
             sums = part_of(statistics.sums, f"{k}.")
             part = replace(statistics, sums=sums, traces=traces_of(own))
-            change, own = rule.change(part, new, own)
-            new = change.add_(new)
+            found, own = rule.change(part, new, own)
+            new = as_weight(found, new)
             states.append(own)
-        return new.sub_(weight), tuple(states)
+        return Becomes(new), tuple(states)
 
     def _own(self, state: State) -> tuple[State, ...]:
         if isinstance(state, tuple) and len(state) == len(self.rules):

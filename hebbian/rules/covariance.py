@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hebbian import checks
+from hebbian.change import Times
 from hebbian.rule import LocalRule, State
 from hebbian.statistics import Statistics
 from hebbian.synapse import Synapse
@@ -90,7 +91,7 @@ class Covariance(LocalRule):
             "post": synapse.over_uses(deviation),
         }
 
-    def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Tensor, State]:
+    def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Times, State]:
         """The mean product of the deviations from the new means, and these."""
         means = state
         seen, moved = statistics.mean("pre"), statistics.mean("post")
@@ -98,7 +99,9 @@ class Covariance(LocalRule):
         share = (1 / batches.to(seen.dtype)).clamp_min(self.momentum)
         pre = means.pre.to(seen.dtype) + share * (seen - means.pre)
         shift = share * moved
-        change = statistics.taken("outer", self.rate).flatten(1)
+        change = statistics.own("outer").flatten(1)
         units, fields = torch.stack([shift, moved - shift], dim=1), torch.stack([seen, pre]).flatten(1)
-        change.addmm_(units, fields, alpha=-self.rate)
-        return change.view_as(weight), Means(pre, means.post.to(seen.dtype) + shift, batches)
+        change.addmm_(units, fields, alpha=-statistics.count)
+        return Times(change.view_as(weight), self.rate / statistics.count), Means(
+            pre, means.post.to(seen.dtype) + shift, batches
+        )

@@ -8,6 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from hebbian import checks
+from hebbian.change import Times
 from hebbian.rule import LocalRule, State
 from hebbian.statistics import Statistics
 from hebbian.synapse import Synapse
@@ -58,7 +59,7 @@ class Delta(LocalRule):
         """The correlation of the error with the input, shaped like the weight."""
         return {"error": synapse.outer(error(self, post, signal), pre)}
 
-    def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Tensor, State]:
+    def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Times, State]:
         """The rate times the mean correlation; the state is not used."""
         return statistics.taken("error", self.rate), state
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hebbian import checks
+from hebbian.change import Change
 from hebbian.rule import LocalRule, State
 from hebbian.rules.chain import part_of
 from hebbian.statistics import Statistics
@@ -99,7 +100,7 @@ class Gated(LocalRule):
         sums |= {"open": post.new_tensor(len(rows)), "all": post.new_tensor(len(pre))}
         return sums, with_traces(state, moved)
 
-    def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Tensor, State]:
+    def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Change, State]:
         """The change of the rule inside for the open samples."""
         opened, every = (int(statistics.sums[name]) for name in ("open", "all"))
         if not opened:

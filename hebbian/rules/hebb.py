@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from hebbian import checks
+from hebbian.change import Times
 from hebbian.rule import LocalRule, State
 from hebbian.statistics import Statistics
 from hebbian.synapse import Synapse
@@ -55,6 +56,6 @@ class Hebb(LocalRule):
         """The correlation of both ends, shaped like the weight."""
         return {"outer": synapse.outer(post, pre)}
 
-    def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Tensor, State]:
+    def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Times, State]:
         """The rate times the mean correlation; the state is not used."""
         return statistics.taken("outer", self.rate), state

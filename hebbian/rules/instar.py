@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from hebbian import checks
+from hebbian.change import Times
 from hebbian.rule import LocalRule, State
 from hebbian.statistics import Statistics, decayed
 from hebbian.synapse import Synapse
@@ -57,6 +58,6 @@ class Instar(LocalRule):
         """The correlation of both ends, and the sum of each unit, (units,)."""
         return instar_sums(synapse, pre, post)
 
-    def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Tensor, State]:
+    def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Times, State]:
         """Towards the mean of what an active unit sees; the state is not used."""
         return decayed(statistics, weight, "gate", self.rate), state

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hebbian import checks
+from hebbian.change import Times
 from hebbian.rule import LocalRule, State
 from hebbian.rules.subspace import explained, pair_sums
 from hebbian.statistics import Statistics
@@ -68,6 +69,6 @@ class NonlinearPCA(LocalRule):
         """The correlation of the answer with the input, and that of the answers among themselves, (units, units)."""
         return pair_sums(synapse, pre, self.f(post))
 
-    def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Tensor, State]:
+    def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Times, State]:
         """Growth less what is explained; the state is not used."""
         return explained(statistics, weight, self.rate, self.ordered), state

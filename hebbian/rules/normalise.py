@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hebbian import checks
+from hebbian.change import Becomes
 from hebbian.rule import LocalRule, State
 from hebbian.statistics import Statistics
 from hebbian.synapse import Synapse, per_unit
@@ -58,11 +59,11 @@ class Normalise(LocalRule):
         """Nothing: neither end is looked at."""
         return {}
 
-    def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Tensor, State]:
+    def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Becomes, State]:
         """From each unit's weights to the scaled ones; the state is not used."""
         flat = weight.flatten(1)
         largest = flat.abs().amax(dim=1)  # taken out first, or the squares of small weights would underflow
         safe = torch.where(largest > 0, largest, torch.ones_like(largest))
         size = torch.linalg.vector_norm(flat / safe[:, None], ord=self.p, dim=1) * safe
         scale = torch.where(largest > 0, self.norm / torch.where(largest > 0, size, safe), torch.ones_like(size))
-        return per_unit(scale, weight) * weight - weight, state
+        return Becomes(per_unit(scale, weight) * weight), state

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hebbian import checks
+from hebbian.change import Times
 from hebbian.rule import LocalRule, State
 from hebbian.rules.delta import error
 from hebbian.statistics import Statistics
@@ -65,6 +66,6 @@ class NormalisedDelta(LocalRule):
         square = (synapse.seen_square(pre) + self.epsilon).clamp_min(torch.finfo(pre.dtype).tiny)
         return {"error": synapse.outer(error(self, post, signal) / square, pre)}
 
-    def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Tensor, State]:
+    def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Times, State]:
         """The rate times the mean correlation; the state is not used."""
         return statistics.taken("error", self.rate), state

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from hebbian import checks
+from hebbian.change import Times
 from hebbian.rule import LocalRule, State
 from hebbian.statistics import Statistics, decayed
 from hebbian.synapse import Synapse
@@ -65,6 +66,6 @@ class Oja(LocalRule):
         """The correlation of both ends, shaped like the weight, and the square of each unit, (units,)."""
         return {"outer": synapse.outer(post, pre), "square": synapse.over_uses(post.square())}
 
-    def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Tensor, State]:
+    def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Times, State]:
         """Hebbian growth less the decay of each unit by its own mean square; the state is not used."""
         return decayed(statistics, weight, "square", self.rate), state

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from hebbian import checks
+from hebbian.change import Times
 from hebbian.rule import LocalRule, State
 from hebbian.rules.subspace import explained, pair_sums
 from hebbian.statistics import Statistics
@@ -59,6 +60,6 @@ class Sanger(LocalRule):
         """The correlation of both ends, and that of the units among themselves, (units, units)."""
         return pair_sums(synapse, pre, post)
 
-    def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Tensor, State]:
+    def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Times, State]:
         """Growth less what each unit and those before it explain; the state is not used."""
         return explained(statistics, weight, self.rate, ordered=True), state

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hebbian import checks
+from hebbian.change import as_change
 from hebbian.rule import LocalRule, State
 from hebbian.statistics import Statistics
 from hebbian.synapse import Synapse
@@ -129,6 +130,7 @@ class Scheduled(LocalRule):
 
     def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Tensor, State]:
         """The change of the rule inside times the factor; one step more is counted."""
-        change, own = self.rule.change(statistics, weight, state.rule)
+        found, own = self.rule.change(statistics, weight, state.rule)
+        change = as_change(found, weight)
         factor = torch.as_tensor(self.schedule(state.step.double()), device=weight.device).to(change.dtype)
-        return factor * change, _Counted(state.step + 1, own)
+        return change.mul_(factor), _Counted(state.step + 1, own)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hebbian.change import Becomes
 from hebbian.rule import LocalRule, State
 from hebbian.statistics import Statistics
 from hebbian.synapse import Synapse
@@ -61,7 +62,7 @@ class SignConstraint(LocalRule):
         """Nothing: neither end is looked at."""
         return {}
 
-    def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Tensor, State]:
+    def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Becomes, State]:
         """Minus every weight of the wrong sign; the state is not used."""
         signs = torch.as_tensor(self.signs, dtype=weight.dtype, device=weight.device)
         if signs.ndim and len(signs) != weight.shape[1]:
@@ -70,4 +71,4 @@ class SignConstraint(LocalRule):
                 "many are wanted, or one for all. Pass one sign for each input."
             )
         wrong = signs.view(-1, *[1] * (weight.ndim - 2)) * weight < 0
-        return torch.where(wrong, -weight, torch.zeros_like(weight)), state
+        return Becomes(weight.masked_fill(wrong, 0.0)), state

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from hebbian import checks
+from hebbian.change import Times
 from hebbian.rule import LocalRule, State
 from hebbian.rules.instar import instar_sums
 from hebbian.statistics import Statistics, decayed
@@ -57,6 +58,6 @@ class SoftCompetition(LocalRule):
         """The correlation of the shares with the input, and the share of each unit in all, (units,)."""
         return instar_sums(synapse, pre, (post / self.temperature).softmax(dim=1))
 
-    def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Tensor, State]:
+    def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Times, State]:
         """Towards the mean of what each unit had its share in; the state is not used."""
         return decayed(statistics, weight, "gate", self.rate), state

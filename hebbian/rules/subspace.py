@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from hebbian.change import Times
 from hebbian.statistics import Statistics
 from hebbian.synapse import Synapse
 
@@ -16,8 +17,8 @@ def pair_sums(synapse: Synapse, pre: Tensor, post: Tensor) -> dict[str, Tensor]:
     return {"outer": synapse.outer(post, pre), "among": uses.T @ uses}
 
 
-def explained(statistics: Statistics, weight: Tensor, rate: float, ordered: bool) -> Tensor:
+def explained(statistics: Statistics, weight: Tensor, rate: float, ordered: bool) -> Times:
     r"""$\eta \, (\langle y x^\top \rangle - \langle y y^\top \rangle W)$; ``ordered`` keeps $j \le i$ alone."""
-    among = statistics.mean("among", rate)
-    change = statistics.taken("outer", rate).flatten(1)
-    return change.addmm_(among.tril_() if ordered else among, weight.flatten(1), alpha=-1).view_as(weight)
+    among, change = statistics.total("among"), statistics.own("outer").flatten(1)
+    change.addmm_(among.tril() if ordered else among, weight.flatten(1), alpha=-1)
+    return Times(change.view_as(weight), rate / statistics.count)

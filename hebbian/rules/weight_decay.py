@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from hebbian import checks
+from hebbian.change import Times
 from hebbian.rule import LocalRule, State
 from hebbian.statistics import Statistics
 from hebbian.synapse import Synapse
@@ -51,6 +52,6 @@ class WeightDecay(LocalRule):
         """Nothing: neither end is looked at."""
         return {}
 
-    def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Tensor, State]:
+    def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Times, State]:
         """The lost share; the state is not used."""
-        return -self.rate * weight, state
+        return Times(weight, -self.rate, lent=True), state

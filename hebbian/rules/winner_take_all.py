@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from hebbian import checks
+from hebbian.change import Change, Times, as_change
 from hebbian.rule import LocalRule, State
 from hebbian.statistics import Statistics, decayed
 from hebbian.synapse import Synapse, few
@@ -78,14 +79,14 @@ class WinnerTakeAll(LocalRule):
         gate = post.new_ones(winners.shape)
         return {"outer": synapse.outer_of_winners(winners, gate, pre), "gate": synapse.over_winners(winners, gate)}
 
-    def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Tensor, State]:
+    def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Change, State]:
         """Towards the mean of what was won, and the next lengths."""
         rows = few(statistics.total("gate"))  # no other unit changes
         if rows is None:
             change = decayed(statistics, weight, "gate", self.rate)
             return change, _half_square_after(weight, change) if self.nearest else None
         before = weight[rows]
-        moved = decayed(statistics.of_units(rows), before, "gate", self.rate)
+        moved = as_change(decayed(statistics.of_units(rows), before, "gate", self.rate), before)
         change = statistics.put("outer", rows, moved)
         if not self.nearest:
             return change, None
@@ -96,8 +97,8 @@ def _half_square(weight: Tensor) -> Tensor:
     return torch.linalg.vector_norm(weight.flatten(1), dim=1).square() / 2
 
 
-def _half_square_after(weight: Tensor, change: Tensor) -> Tensor:
+def _half_square_after(weight: Tensor, change: Times) -> Tensor:
     """That of both together, some rows at a time, so that no sum of the weight's size is written."""
     rows = max(1, _PART // max(1, weight[0].numel()))
-    parts = zip(weight.split(rows), change.split(rows), strict=True)
-    return torch.cat([_half_square(before + moved) for before, moved in parts])
+    parts = zip(weight.split(rows), change.direction.split(rows), strict=True)
+    return torch.cat([_half_square(torch.add(before, moved, alpha=change.factor)) for before, moved in parts])

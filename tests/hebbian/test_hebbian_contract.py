@@ -191,7 +191,7 @@ class Broken(LocalRule):
         elif self.fault == "asks the mode":
             change = 2 * change if torch.is_inference_mode_enabled() else change
         elif self.fault == "takes and looks":
-            change = statistics.taken("outer", self.rate) + statistics.mean("outer")
+            change = statistics.own("outer").mul_(self.rate) + statistics.mean("outer")
         elif self.fault == "keeps its change":
             return change, change
         return change, state
