@@ -54,7 +54,7 @@ def step(
 def pseudo_gradient(weight: Tensor, change: Tensor) -> None:
     r"""Hand a change to any `torch.optim` optimiser: writes ``weight.grad = -change``, for optimisers step against it.
 
-    A step of ``torch.optim.SGD(lr=1)`` is then the step of the rule. The two rates multiply, so with another ``lr`` let
+    A step of ``torch.optim.SGD(lr=1)`` is then the step of the rule, to rounding. The two rates multiply, so with another ``lr`` let
     the rule have ``rate=1``. The gradient is replaced, not accumulated: over several batches add *statistics*, then
     take one `delta`.
 
