@@ -277,7 +277,7 @@ FAULTS = [
     Fault(
         "Sanger's units see those after them as well",
         "hebbian/rules/subspace.py",
-        "among.tril_() if ordered else among",
+        "among.tril() if ordered else among",
         "among",
         "tests/hebbian/test_component_rules.py -k anger",
     ),
@@ -333,8 +333,8 @@ FAULTS = [
     Fault(
         "Krotov and Hopfield's runner-up learns",
         "hebbian/rules/krotov_hopfield.py",
-        "rank[:, -1:], -self.anti",
-        "rank[:, -1:], self.anti",
+        "gate[:, 1:] = -self.anti",
+        "gate[:, 1:] = self.anti",
         "tests/hebbian/test_competition.py -k rotov",
     ),
     Fault(
