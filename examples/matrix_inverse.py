@@ -17,7 +17,7 @@ from ebm.tasks import Inverse
 from ebm.training import Recipe, Supervised, Validation
 from support.entry_net import EntryNet
 from support.reasoning import Contender, Experiment, Trial
-from support.reasoning_report import run
+from support.reasoning_report import frames, run
 
 TASK = Inverse(size=20, delta=0.5)
 
@@ -77,11 +77,11 @@ EXPERIMENT = Experiment(
 def strip(figure: Any, model: ebm.Objective) -> None:
     """The product of a matrix and its inverse as found so far: what is not yet the identity."""
     x, _ = Inverse(20, 0.1).sample(1, torch.Generator().manual_seed(3))
-    axes = figure.subplots(1, 6)
-    for axis, steps in zip(axes, (1, 4, 8, 16, 32, 64), strict=True):
-        product = x[0, 0] @ ebm.infer(model, x, steps=steps, keep="last").answer[0]
-        axis.imshow(product, cmap="RdBu_r", vmin=-1, vmax=1)
-        axis.set(xticks=[], yticks=[], title=f"after {steps}")
+
+    def paint(axis: Any, answer: Tensor) -> None:
+        axis.imshow(x[0, 0] @ answer, cmap="RdBu_r", vmin=-1, vmax=1)
+
+    axes = frames(figure, model, x, (1, 4, 8, 16, 32, 64), paint)
     axes[0].set_ylabel("S Y")
 
 

@@ -19,7 +19,7 @@ from ebm.tasks import WALL, Mazes
 from ebm.training import Recipe, Supervised, Validation
 from support.highway import Highway
 from support.reasoning import Contender, Experiment, Trial
-from support.reasoning_report import run
+from support.reasoning_report import frames, run
 
 WIDTH = 32
 GRID = ebm.Grid(3, rooms=True)
@@ -84,14 +84,15 @@ EXPERIMENT = Experiment(
 def strip(figure: Any, model: ebm.Objective) -> None:
     """What the cell still holds open in a maze of size 21, orange, at growing numbers of steps; squares it has closed are white, walls dark."""
     x, y = Mazes(21).sample(1, torch.Generator().manual_seed(4))
-    axes = figure.subplots(1, 6)
-    for axis, steps in zip(axes, (1, 16, 32, 64, 128, 256), strict=True):
-        held = ebm.infer(model, x, steps=steps, keep="last").answer[0].argmax(0) == 1
+
+    def paint(axis: Any, answer: Tensor) -> None:
+        held = answer.argmax(0) == 1
         colours = torch.ones(*held.shape, 3)
         colours[held] = torch.tensor([1.0, 0.6, 0.15])
         colours[y[0] == WALL] = 0.2
         axis.imshow(colours, interpolation="nearest")
-        axis.set(xticks=[], yticks=[], title=f"after {steps}")
+
+    frames(figure, model, x, (1, 16, 32, 64, 128, 256), paint)
 
 
 if __name__ == "__main__":

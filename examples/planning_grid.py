@@ -11,14 +11,14 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import ebm
 from ebm.tasks import PlanningGrid
 from ebm.training import Pool, Recipe, Supervised, Validation
 from support.highway import Highway
 from support.reasoning import Contender, Experiment, Trial
-from support.reasoning_report import run
+from support.reasoning_report import frames, run
 
 WIDTH = 24
 GRID = ebm.Grid(2, walls=0, directions=True)
@@ -81,16 +81,17 @@ def strip(figure: Any, model: ebm.Objective) -> None:
     """Where the move that the cell would make leads nearer to the goal, green, and where not, red, at growing numbers of steps; obstacles dark, the goal and what is cut off from it white."""
     x, y = PlanningGrid(24).sample(1, torch.Generator().manual_seed(2))
     scored = y[0].sum(0) > 0
-    axes = figure.subplots(1, 6)
-    for axis, steps in zip(axes, (1, 4, 8, 16, 32, 64), strict=True):
-        move = ebm.infer(model, x, steps=steps, keep="last").answer[0].argmax(0)
+
+    def paint(axis: Any, answer: Tensor) -> None:
+        move = answer.argmax(0)
         right = y[0].gather(0, move[None])[0] > 0
         colours = torch.ones(*move.shape, 3)
         colours[scored & right] = torch.tensor([0.45, 0.75, 0.45])
         colours[scored & ~right] = torch.tensor([0.9, 0.45, 0.4])
         colours[x[0, 0] > 0] = 0.2
         axis.imshow(colours, interpolation="nearest")
-        axis.set(xticks=[], yticks=[], title=f"after {steps}")
+
+    frames(figure, model, x, (1, 4, 8, 16, 32, 64), paint)
 
 
 if __name__ == "__main__":

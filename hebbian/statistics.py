@@ -135,6 +135,9 @@ def decayed(statistics: Statistics, weight: Tensor, by: str, rate: float) -> Tim
         weight: ``(units, *field)``.
         by: the name of the sum that says how fast each unit decays.
         rate: $\eta$.
+
+    Returns:
+        the change, as a direction and a factor.
     """
     return Times(less_decay(statistics, weight, by), rate / max(statistics.count, 1))
 

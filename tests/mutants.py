@@ -1,6 +1,6 @@
 """Deliberate faults in the engine and the solvers, each of which the tests must catch.
 
-Run as ``python tests/mutants.py [part of a name ...]``. Every fault is put into a copy of the tree, and a small part of the
+Run as ``python tests/mutants.py [--passed] [part of a name ...]``; ``--passed`` says that the tests have just passed without faults. Every fault is put into a copy of the tree, and a small part of the
 suite is run over it, in a process that is forked with torch already imported, two faults at a time. The exit status is 1 if a fault survives or its place is not found.
 """
 

@@ -16,7 +16,7 @@ from torch import nn
 import ebm
 from support.reasoning import Experiment, Outcome, baselines, halted, learned
 
-__all__ = ["Table", "arguments", "draw", "facts", "run", "settings", "write"]
+__all__ = ["Table", "arguments", "draw", "facts", "frames", "run", "settings", "write"]
 
 Strip = Callable[[Any, ebm.Objective], None]
 """Draws an answer that forms, ``strip(figure, model)``."""
@@ -191,6 +191,17 @@ def draw(path: Path, size: tuple[float, float], fill: Callable[[Any], None]) -> 
     figure.savefig(path, dpi=100)
     pyplot.close(figure)
     print(f"picture: {path}")
+
+
+def frames(
+    figure: Any, model: ebm.Objective, x: Any, steps: tuple[int, ...], paint: Callable[[Any, torch.Tensor], Any]
+) -> Any:
+    """The axes of one problem's answer after growing numbers of steps, side by side; ``paint(axis, answer)`` draws each."""
+    axes = figure.subplots(1, len(steps))
+    for axis, count in zip(axes, steps, strict=True):
+        paint(axis, ebm.infer(model, x, steps=count, keep="last").answer[0])
+        axis.set(xticks=[], yticks=[], title=f"after {count}")
+    return axes
 
 
 def _picture(figure: Any, record: dict[str, Any], model: nn.Module, strip: Strip | None) -> None:
