@@ -96,9 +96,9 @@ class CountedField:
     def lasso(self) -> Lasso:
         return self._objective.lasso(self._c)
 
-    def bend(self, direction: Any) -> Any:
+    def bend(self, direction: Any, sparse: bool = False) -> Any:
         self._count("bend")
-        return self._objective.bend(direction, self._c)
+        return self._objective.bend(direction, self._c, sparse)
 
 
 def swept(objective: Any, z: Any, c: Any) -> Any:

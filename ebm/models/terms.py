@@ -102,7 +102,7 @@ class L1(Weighted):
 
         def soften(leaf: Tensor) -> Tensor:
             step = self.steps(size, leaf)
-            return (leaf - step).clamp_min(0.0) - (-leaf - step).clamp_min(0.0)
+            return leaf - leaf.clamp(-step, step)
 
         return rows.map_rows(soften, z)
 
@@ -110,8 +110,8 @@ class L1(Weighted):
         """Along the force less the weight, or all the way to zero."""
 
         def soften(leaf: Tensor, along: Tensor) -> Tensor:
-            step, target = self.steps(1.0, leaf), leaf + along
-            return torch.where(target > step, along - step, torch.where(target < -step, along + step, -leaf))
+            step = self.steps(1.0, leaf)
+            return along - (leaf + along).clamp(-step, step)
 
         return rows.map_rows(soften, z, force)
 

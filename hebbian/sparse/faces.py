@@ -13,6 +13,8 @@ from ebm.objective import Lasso
 __all__ = ["Face", "cut", "inner_step", "newton", "picked", "pull", "sizes", "times", "toward"]
 
 _STIFF = 1e30
+import os
+_TOGETHER = int(os.environ.get("TOG", 2**19))
 _WIDTHS = (32, 64, 96, 128, 192, 256, 384, 512)
 
 
@@ -58,8 +60,8 @@ def picked(tensor: Tensor, flat: Tensor) -> Tensor:
 
 
 def times(gram: Tensor, vector: Tensor) -> Tensor:
-    """The product of each sample's small matrix with its vector, (B, k); a batch of products of matrices takes twice as long."""
-    return torch.linalg.vecdot(gram, vector[:, None, :])
+    """The product of each sample's small symmetric matrix with its vector, (B, k); from the left, which runs through memory in order."""
+    return torch.bmm(vector[:, None, :], gram)[:, 0]
 
 
 def sizes(chosen: Tensor) -> Iterator[Tensor | None]:
@@ -72,7 +74,7 @@ def sizes(chosen: Tensor) -> Iterator[Tensor | None]:
     for most in (*_WIDTHS, chosen.shape[1]):
         rows = ((counts > least) & (counts <= most)).nonzero().flatten()
         if len(rows):
-            yield rows
+            yield from rows.split(max(1, _TOGETHER // most**2))
         least = max(least, most)
 
 

@@ -12,6 +12,8 @@ from hebbian.sparse.sketch import sketched
 
 __all__ = ["Search"]
 
+_FEW = 10  # times fewer numbers than all: then adding rows is quicker than a product of matrices
+
 
 class Search:
     """The codes of one step while they are searched for; lives as long as the step, and shares no memory with its point.
@@ -62,7 +64,9 @@ class Search:
                 break
             asked = field if len(samples) == len(everyone) else field.of(samples)
             active = self._rows(self._active, samples)
-            force = self._rows(self._low, samples) - asked.bend(self._rows(self._change, samples))
+            change = self._rows(self._change, samples)
+            sparse = _FEW * int(active.sum()) <= active.numel() and change.device.type == "cpu"
+            force = self._rows(self._low, samples) - asked.bend(change, sparse)
             pulled = pull(lasso, force, active)
             going = (falls & (~straight | (pulled.amax(1) > 0))).nonzero().flatten()
             if not len(going):
