@@ -13,9 +13,8 @@ from ebm.objective import Lasso
 __all__ = ["Face", "cut", "inner_step", "newton", "picked", "pull", "sizes", "times", "toward"]
 
 _STIFF = 1e30
-import os
-_TOGETHER = int(os.environ.get("TOG", 2**19))
 _WIDTHS = (32, 64, 96, 128, 192, 256, 384, 512)
+_TOGETHER = 2**19  # numbers of the matrices that are worked on at once: with what is made of them, about what a cache holds
 
 
 class Face(NamedTuple):
@@ -50,7 +49,9 @@ def cut(lasso: Lasso, chosen: Tensor) -> Face:
     places = torch.arange(width, device=chosen.device)
     on = places < counts[:, None]
     index = torch.zeros(chosen.shape[0], width, dtype=torch.int64, device=chosen.device).masked_scatter_(on, atom)
-    gram = picked(lasso.gram, (index * lasso.gram.shape[0])[:, :, None] + index[:, None, :])
+    atoms = lasso.gram.shape[0]
+    short = index.to(torch.int32) if atoms**2 < 2**31 else index  # places are half of what is read then
+    gram = picked(lasso.gram, (short * atoms)[:, :, None] + short[:, None, :])
     return Face(index, on, lasso.weight[index], gram)
 
 
@@ -65,7 +66,8 @@ def times(gram: Tensor, vector: Tensor) -> Tensor:
 
 
 def sizes(chosen: Tensor) -> Iterator[Tensor | None]:
-    """Samples grouped by how many atoms they chose, so that one with many does not make all others wide; None: all together."""
+    """Samples grouped by how many atoms they chose, so that one with many does not make all others wide, and a group's matrices
+    stay in the cache; None: all together."""
     counts = chosen.sum(1)
     if not counts.numel() or int(counts.max()) <= _WIDTHS[0]:
         yield None

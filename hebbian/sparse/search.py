@@ -13,6 +13,7 @@ from hebbian.sparse.sketch import sketched
 __all__ = ["Search"]
 
 _FEW = 10  # times fewer numbers than all: then adding rows is quicker than a product of matrices
+_SOON, _CROWD = 0.1, 96  # once this many are active or pulled at a tenth of the hardest, most of them will be active
 
 
 class Search:
@@ -57,7 +58,7 @@ class Search:
         pulled = pull(lasso, self._force, active).masked_fill_(careful[:, None], 0.0)
         first = falls = None
         for turn, share in enumerate(shares):
-            active, pulled = self._guess(field, samples, active, pulled)
+            active, pulled = self._guess(field, samples, active, pulled, _crowd(active, pulled) if turn == 1 else None)
             falls, straight = self._round(samples, active, pulled, share)
             first = falls if first is None else first
             if turn + 1 == len(shares):
@@ -76,9 +77,12 @@ class Search:
         assert first is not None
         return first
 
-    def _guess(self, field: Field, samples: Tensor, active: Tensor, pulled: Tensor) -> tuple[Tensor, Tensor]:
-        """Once a call, samples with many atoms go on from a guess: their systems are large, and each round would solve one."""
-        many = (~self.guessed[samples] & (active.sum(1) > self._many)).nonzero().flatten()
+    def _guess(
+        self, field: Field, samples: Tensor, active: Tensor, pulled: Tensor, crowd: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Once a call, samples with many atoms, or soon with many, go on from a guess: their systems are large, and each round would solve one."""
+        many = active.sum(1) > self._many if crowd is None else crowd
+        many = (many & ~self.guessed[samples]).nonzero().flatten()
         if not self._sketch or not len(many):
             return active, pulled
         chosen = samples[many]
@@ -127,3 +131,9 @@ class Search:
         self._z[flat], self._change[flat] = new, torch.where(face.on, new - start, 0.0).to(torch.float32)
         self._active[flat] = new != 0
         return falls, straight
+
+
+def _crowd(active: Tensor, pulled: Tensor) -> Tensor:
+    """Which samples will have many active atoms, as the first round tells, (B,)."""
+    soon = active | (pulled > _SOON * pulled.amax(1, keepdim=True))
+    return soon.sum(1) > _CROWD
