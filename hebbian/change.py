@@ -15,7 +15,7 @@ class Times(NamedTuple):
 
     Attributes:
         direction: shaped like the weight.
-        factor: a number, not a tensor: a rate over a count, say.
+        factor: a rate over a count, say; a number, or a tensor that broadcasts over the direction.
         lent: whether the direction is somebody else's memory, the weight itself say, which is then not written in.
 
     Example:
@@ -27,7 +27,7 @@ class Times(NamedTuple):
     """
 
     direction: Tensor
-    factor: float
+    factor: float | Tensor
     lent: bool = False
 
 
@@ -60,5 +60,7 @@ def as_weight(found: Change, weight: Tensor) -> Tensor:
         return found.weight
     if isinstance(found, Times):
         out = None if found.lent else found.direction
+        if isinstance(found.factor, Tensor):
+            return torch.addcmul(weight, found.direction, found.factor, out=out)
         return torch.add(weight, found.direction, alpha=found.factor, out=out)
     return found.add_(weight)

@@ -401,6 +401,20 @@ FAULTS = [
         "tests/hebbian/test_sparse_coding.py -k 'anywhere or guessed'",
     ),
     Fault(
+        "rows of a sparse product that are not weighed",
+        "hebbian/sparse/faces.py",
+        "per_sample_weights=flat[place]",
+        "per_sample_weights=torch.ones_like(flat[place])",
+        "tests/hebbian/test_sparse_coding.py -k sparse_product",
+    ),
+    Fault(
+        "a crowd of atoms that nobody sees coming",
+        "hebbian/sparse/search.py",
+        "if turn == 1 else None",
+        "if turn == 100 else None",
+        "tests/hebbian/test_sparse_coding.py -k at_once",
+    ),
+    Fault(
         "a spike sees itself",
         "hebbian/rules/triplet_stdp.py",
         "grown = synapse.outer(post * (self.plus + self.plus_triplet * o2), r1)",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hebbian import checks
-from hebbian.change import Change, as_change
+from hebbian.change import Times
 from hebbian.rule import LocalRule, State
 from hebbian.statistics import Statistics
 from hebbian.synapse import Synapse, per_unit
@@ -80,12 +80,12 @@ class BCM(LocalRule):
             "square": synapse.over_uses(post.square()),
         }
 
-    def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Change, State]:
+    def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Times, State]:
         """The rate times the mean correlation, and the next threshold."""
-        change: Change = statistics.taken("outer", self.rate)
+        change = statistics.taken("outer", self.rate)
         if self.divided:
             by = state.to(weight.dtype).clamp_min(torch.finfo(weight.dtype).tiny)
-            change = as_change(change, weight).div_(per_unit(by, weight))
+            change = change._replace(factor=change.factor / per_unit(by, weight))
         square = statistics.mean("square")
         threshold = state.to(square.dtype)
         return change, threshold + (square - threshold) / self.tau

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hebbian import checks
-from hebbian.change import as_change
+from hebbian.change import Times, as_change
 from hebbian.rule import LocalRule, State
 from hebbian.statistics import Statistics
 from hebbian.synapse import Synapse
@@ -128,9 +128,9 @@ class Scheduled(LocalRule):
         sums, own = self.rule.observe(synapse, pre, post, state.rule, signal)
         return sums, state._replace(rule=own)
 
-    def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Tensor, State]:
+    def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Times, State]:
         """The change of the rule inside times the factor; one step more is counted."""
         found, own = self.rule.change(statistics, weight, state.rule)
         change = as_change(found, weight)
         factor = torch.as_tensor(self.schedule(state.step.double()), device=weight.device).to(change.dtype)
-        return change.mul_(factor), _Counted(state.step + 1, own)
+        return Times(change, factor), _Counted(state.step + 1, own)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hebbian import checks
-from hebbian.change import Change, Times
+from hebbian.change import Times
 from hebbian.rule import LocalRule, State
 from hebbian.rules.parts import summed
 from hebbian.statistics import Statistics, less_decay, one_over_largest
@@ -89,13 +89,11 @@ class SoftHebb(LocalRule):
         drive = synapse.over_uses(torch.mul(share, post, out=behind))
         return {"outer": synapse.outer(share, pre), "drive": drive}
 
-    def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Change, State]:
+    def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Times, State]:
         """Growth less each unit's own decay, each at its own rate; the state is not used."""
         change = less_decay(statistics, weight, "drive")
-        if not self.scaled and not self.adaptive:
-            return Times(change, self.rate / statistics.count), state
         rate = self.rate * (one_over_largest(change) if self.scaled else 1 / statistics.count)
-        if not self.adaptive:
-            return change.mul_(rate), state
-        length = torch.linalg.vector_norm(weight.flatten(1), dim=1)
-        return change.mul_(per_unit(rate * (length - 1).abs() ** self.adaptive, weight)), state
+        if self.adaptive:
+            length = torch.linalg.vector_norm(weight.flatten(1), dim=1)
+            rate = per_unit(rate * (length - 1).abs() ** self.adaptive, weight)
+        return Times(change, rate), state

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hebbian import checks
-from hebbian.change import Change, Times, as_change
+from hebbian.change import Change, Times, as_change, as_weight
 from hebbian.rule import LocalRule, State
 from hebbian.statistics import Statistics, decayed
 from hebbian.synapse import Synapse, few
@@ -101,4 +101,6 @@ def _half_square_after(weight: Tensor, change: Times) -> Tensor:
     """That of both together, some rows at a time, so that no sum of the weight's size is written."""
     rows = max(1, _PART // max(1, weight[0].numel()))
     parts = zip(weight.split(rows), change.direction.split(rows), strict=True)
-    return torch.cat([_half_square(torch.add(before, moved, alpha=change.factor)) for before, moved in parts])
+    return torch.cat(
+        [_half_square(as_weight(Times(moved, change.factor, lent=True), before)) for before, moved in parts]
+    )

@@ -38,7 +38,8 @@ class ActiveSet(Solver):
     A step is at most so many ``rounds``, of the samples that still need one, and an evaluation. Systems and codes are in the
     precision of the latent; between rounds the forces are updated by one product with the Gram matrix in single precision,
     which only says which atoms wake. The evaluation at the end and the next step's first round are exact again, so that the
-    minimum is found to the rounding of float64. Small systems are factored in batches, grouped by size.
+    minimum is found to the rounding of float64. Small systems are factored in batches, grouped by size. While few numbers have
+    changed, that product adds the rows of the Gram matrix that they name; its FLOPs are reported as if it did not.
 
     It shines where codes are sparse. Where hundreds of atoms are active in each sample the factors dominate: use `ebm.FISTA`.
     Gradients flow through one last solve of a step's final system; at the minimum that is all there is, so a settled code
@@ -48,8 +49,9 @@ class ActiveSet(Solver):
         share: in (0, 1]; in the first round an atom wakes if its pull beyond its weight is at least this share of the largest, in
             later ones somewhat less. Small wakes many at once: fewer rounds, larger systems.
         rounds: of a step, at least 1.
-        sketch: accelerated proximal steps in single precision for a sample that turns out to have more than 64 active atoms, at
-            least 0: it goes on from there, instead of solving one large system a round. More of them pay where hundreds are active.
+        sketch: accelerated proximal steps in single precision for a sample that turns out to have more than 64 active atoms, or is
+            bound to after its first round; at least 0. It goes on from there, instead of solving one large system a round. More of
+            them pay where hundreds are active.
 
     Raises:
         ValueError: a share outside (0, 1], or fewer than one round.

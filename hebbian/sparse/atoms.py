@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 from torch.nn import functional, grad
 
 from hebbian import checks
 from hebbian.synapse import Dense, Synapse
 
-__all__ = ["Convolved", "few_times", "synthesise"]
+__all__ = ["Convolved", "synthesise"]
 
 _FORWARD = (functional.conv1d, functional.conv2d, functional.conv3d)
 _WEIGHT = (grad.conv1d_weight, grad.conv2d_weight, grad.conv3d_weight)
@@ -121,23 +120,3 @@ def synthesise(synapse: Synapse, weight: Tensor, code: Tensor, like: Tensor) -> 
         return synapse.backward(weight, code, tuple(like.shape[2:]))
     assert isinstance(synapse, Dense)
     return code @ weight
-
-
-def few_times(code: Tensor, rows: Tensor) -> Tensor:
-    r"""The product $a R$ where most of the codes is zero: the rows that each names are added, and nothing else is looked at.
-
-    Args:
-        code: (B, K).
-        rows: (K, D), same dtype and device.
-
-    Example:
-        >>> import torch
-        >>> from hebbian.sparse.atoms import few_times
-        >>> few_times(torch.tensor([[0.0, 2.0], [0.0, 0.0]]), torch.tensor([[1.0, 1.0], [3.0, 4.0]]))
-        tensor([[6., 8.],
-                [0., 0.]])
-    """
-    flat, atoms = code.reshape(-1), code.shape[1]
-    place = flat.nonzero()[:, 0]
-    first = torch.searchsorted(place, torch.arange(0, flat.numel(), atoms, device=code.device))
-    return functional.embedding_bag(place % atoms, rows, first, mode="sum", per_sample_weights=flat[place])

@@ -12,7 +12,8 @@ from ebm.models.starts import Start
 from ebm.objective import Gap, Lasso
 from ebm.rows import Shared
 from hebbian.sparse.active_set import ActiveSet
-from hebbian.sparse.atoms import Convolved, few_times, synthesise
+from hebbian.sparse.atoms import Convolved, synthesise
+from hebbian.sparse.faces import sparse_times
 from hebbian.sparse.gap import DualityGap, duality_gap
 from hebbian.sparse.penalties import L0, admits_gap, worth
 from hebbian.synapse import Dense, Synapse
@@ -177,7 +178,7 @@ class SparseCoding(ebm.Composite):
         """The product of a direction with the Gram matrix, in the direction's precision; ``sparse`` where most of it is zero."""
         narrow = c["narrow"].value
         gram = narrow if direction.dtype == narrow.dtype else c["gram"].value.to(direction.dtype)
-        return few_times(direction, gram) if sparse else direction @ gram
+        return sparse_times(direction, gram) if sparse else direction @ gram
 
     def default_solver(self) -> ebm.Solver:
         """`ActiveSet` where the energy admits it, `ebm.Proximal` where the penalty is not convex, else `ebm.FISTA`."""

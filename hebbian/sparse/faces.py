@@ -7,14 +7,15 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ebm.objective import Lasso
 
-__all__ = ["Face", "cut", "inner_step", "newton", "picked", "pull", "sizes", "times", "toward"]
+__all__ = ["Face", "cut", "inner_step", "newton", "picked", "pull", "sizes", "sparse_times", "times", "toward"]
 
 _STIFF = 1e30
 _WIDTHS = (32, 64, 96, 128, 192, 256, 384, 512)
-_TOGETHER = 2**19  # numbers of the matrices that are worked on at once: with what is made of them, about what a cache holds
+_TOGETHER = 2**19  # numbers of the matrices worked on at once: with what is made of them, about what a cache holds
 
 
 class Face(NamedTuple):
@@ -63,6 +64,26 @@ def picked(tensor: Tensor, flat: Tensor) -> Tensor:
 def times(gram: Tensor, vector: Tensor) -> Tensor:
     """The product of each sample's small symmetric matrix with its vector, (B, k); from the left, which runs through memory in order."""
     return torch.bmm(vector[:, None, :], gram)[:, 0]
+
+
+def sparse_times(code: Tensor, matrix: Tensor) -> Tensor:
+    r"""The product $a M$ where most of the codes is zero: the rows that each names are added, and nothing else is looked at.
+
+    Args:
+        code: (B, K).
+        matrix: (K, D), same dtype and device.
+
+    Example:
+        >>> import torch
+        >>> from hebbian.sparse.faces import sparse_times
+        >>> sparse_times(torch.tensor([[0.0, 2.0], [0.0, 0.0]]), torch.tensor([[1.0, 1.0], [3.0, 4.0]]))
+        tensor([[6., 8.],
+                [0., 0.]])
+    """
+    flat, atoms = code.reshape(-1), code.shape[1]
+    place = flat.nonzero()[:, 0]
+    first = torch.searchsorted(place, torch.arange(0, flat.numel(), atoms, device=code.device))
+    return functional.embedding_bag(place % atoms, matrix, first, mode="sum", per_sample_weights=flat[place])
 
 
 def sizes(chosen: Tensor) -> Iterator[Tensor | None]:

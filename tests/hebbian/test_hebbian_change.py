@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 import torch
 from torch import Tensor
@@ -16,15 +18,18 @@ def draw(*shapes: tuple[int, ...]) -> list[Tensor]:
 
 
 def forms(weight: Tensor, change: Tensor) -> dict[str, Change]:
+    factors = torch.tensor([[0.5], [2.0], [4.0]], dtype=weight.dtype)
     return {
         "numbers": change.clone(),
         "a direction": Times(change / 0.25, 0.25),
         "a lent direction": Times(change / 0.25, 0.25, lent=True),
+        "a factor each": Times(change / factors, factors),
+        "a lent direction and a factor each": Times(change / factors, factors, lent=True),
         "the weight it leads to": Becomes(weight + change),
     }
 
 
-@pytest.mark.parametrize("name", ["numbers", "a direction", "a lent direction", "the weight it leads to"])
+@pytest.mark.parametrize("name", forms(*draw((3, 4), (3, 4))))
 def test_every_form_is_the_same_change(name: str) -> None:
     weight, change = draw((3, 4), (3, 4))
     before = weight.clone()
@@ -36,8 +41,8 @@ def test_every_form_is_the_same_change(name: str) -> None:
 def test_what_is_lent_is_not_written_in() -> None:
     weight, lent = draw((3, 4), (3, 4))
     before = lent.clone()
-    for door in (as_change, as_weight):
-        found = door(Times(lent, 0.5, lent=True), weight)
+    for door, factor in product((as_change, as_weight), (0.5, torch.tensor(0.5))):
+        found = door(Times(lent, factor, lent=True), weight)
         assert torch.equal(lent, before)
         assert found.data_ptr() != lent.data_ptr()
 

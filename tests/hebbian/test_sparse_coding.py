@@ -21,6 +21,8 @@ from hebbian.sparse import (
     silent,
     synthesise,
 )
+from hebbian.sparse.faces import sizes, sparse_times
+from hebbian.sparse.sketch import sketched
 from tests.energies import numbers
 
 TIGHT = DualityGap(1e-13)
@@ -311,6 +313,41 @@ def test_samples_with_many_atoms_are_guessed_first_and_solved_in_fewer_rounds():
     assert plain.converged.all() and guessed.converged.all()
     assert torch.allclose(plain.energy, guessed.energy, rtol=1e-11)
     assert guessed.steps.sum() < plain.steps.sum() and ((guessed.z != 0).sum(1) > 64).any()
+
+
+@pytest.mark.parametrize("batch", [0, 1, 9])
+def test_a_sparse_product_is_the_product(batch: int):
+    code = numbers(batch, 30, seed=1) * (numbers(batch, 30, seed=2) > 1)
+    code[::3] = 0.0
+    matrix = numbers(30, 7, seed=3)
+    torch.testing.assert_close(sparse_times(code, matrix), code @ matrix, rtol=1e-14, atol=1e-14)
+
+
+def test_groups_hold_every_sample_once_and_their_matrices_fit_together():
+    chosen = numbers(4000, 90, seed=1) > torch.linspace(-2, 3, 4000, dtype=torch.float64)[:, None]
+    groups = list(sizes(chosen))
+    assert sorted(torch.cat(groups).tolist()) == list(range(4000))
+    for rows in groups:
+        widths = chosen[rows].sum(1)
+        assert len(rows) * int(widths.max()) ** 2 <= 2**19
+        assert widths.max() <= 32 or widths.min() > widths.max() / 2
+
+
+def test_a_sample_that_is_bound_to_have_many_atoms_is_guessed_once_and_at_once(monkeypatch: pytest.MonkeyPatch):
+    asked: list[int] = []
+
+    def counted(*given):
+        asked.append(len(given[1]))
+        return sketched(*given)
+
+    monkeypatch.setattr("hebbian.sparse.search.sketched", counted)
+    x = numbers(6, 200, seed=4)
+    x[:2] *= 0.01
+    model = SparseCoding(atoms(300, 200, seed=3), ebm.L1(0.05))
+    solved = ebm.infer(model, x, steps=1, solver=ActiveSet(rounds=1), stop=NEVER)
+    assert not asked and (solved.z != 0).sum(1).max() <= 64, "its first round does not tell that it has many"
+    ebm.infer(model, x, steps=1, solver=ActiveSet(rounds=2), stop=NEVER)
+    assert asked == [4]
 
 
 def test_a_step_of_the_exact_solver_is_charged_what_it_asks():
