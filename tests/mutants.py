@@ -410,8 +410,8 @@ FAULTS = [
     Fault(
         "a crowd of atoms that nobody sees coming",
         "hebbian/sparse/search.py",
-        "if turn == 1 else None",
-        "if turn == 100 else None",
+        "if turn == 1 else active",
+        "if turn == 100 else active",
         "tests/hebbian/test_sparse_coding.py -k at_once",
     ),
     Fault(

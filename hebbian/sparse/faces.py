@@ -15,7 +15,6 @@ __all__ = ["Face", "cut", "inner_step", "newton", "picked", "pull", "sizes", "sp
 
 _STIFF = 1e30
 _WIDTHS = (32, 64, 96, 128, 192, 256, 384, 512)
-_TOGETHER = 2**19  # numbers of the matrices worked on at once: with what is made of them, about what a cache holds
 
 
 class Face(NamedTuple):
@@ -86,9 +85,11 @@ def sparse_times(code: Tensor, matrix: Tensor) -> Tensor:
     return functional.embedding_bag(place % atoms, matrix, first, mode="sum", per_sample_weights=flat[place])
 
 
-def sizes(chosen: Tensor) -> Iterator[Tensor | None]:
-    """Samples grouped by how many atoms they chose, so that one with many does not make all others wide, and a group's matrices
-    stay in the cache; None: all together."""
+def sizes(chosen: Tensor, together: int | None = None) -> Iterator[Tensor | None]:
+    """Samples grouped by how many atoms they chose, so that one with many does not make all others wide; None: all together.
+
+    Groups of more than 32 atoms hold at most as many numbers as are to be ``together``, in all their matrices.
+    """
     counts = chosen.sum(1)
     if not counts.numel() or int(counts.max()) <= _WIDTHS[0]:
         yield None
@@ -97,7 +98,7 @@ def sizes(chosen: Tensor) -> Iterator[Tensor | None]:
     for most in (*_WIDTHS, chosen.shape[1]):
         rows = ((counts > least) & (counts <= most)).nonzero().flatten()
         if len(rows):
-            yield from rows.split(max(1, _TOGETHER // most**2))
+            yield from rows.split(max(1, together // most**2) if together else len(rows))
         least = max(least, most)
 
 

@@ -13,6 +13,7 @@ from hebbian.sparse.sketch import sketched
 __all__ = ["Search"]
 
 _FEW = 10  # times fewer numbers than all: then adding rows is quicker than a product of matrices
+_TOGETHER = 2**19  # numbers of the systems solved at once: with what is made of them, about what a cache holds
 _SOON, _CROWD = 0.1, 96  # once this many are active or pulled at a tenth of the hardest, most of them will be active
 
 
@@ -58,7 +59,8 @@ class Search:
         pulled = pull(lasso, self._force, active).masked_fill_(careful[:, None], 0.0)
         first = falls = None
         for turn, share in enumerate(shares):
-            active, pulled = self._guess(field, samples, active, pulled, _crowd(active, pulled) if turn == 1 else None)
+            many = _crowd(active, pulled) if turn == 1 else active.sum(1) > self._many
+            active, pulled = self._guess(field, samples, many, active, pulled)
             falls, straight = self._round(samples, active, pulled, share)
             first = falls if first is None else first
             if turn + 1 == len(shares):
@@ -78,10 +80,9 @@ class Search:
         return first
 
     def _guess(
-        self, field: Field, samples: Tensor, active: Tensor, pulled: Tensor, crowd: Tensor | None
+        self, field: Field, samples: Tensor, many: Tensor, active: Tensor, pulled: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Once a call, samples with many atoms, or soon with many, go on from a guess: their systems are large, and each round would solve one."""
-        many = active.sum(1) > self._many if crowd is None else crowd
+        """Once a call, samples with many atoms go on from a guess: their systems are large, and each round would solve one."""
         many = (many & ~self.guessed[samples]).nonzero().flatten()
         if not self._sketch or not len(many):
             return active, pulled
@@ -108,7 +109,7 @@ class Search:
         chosen = active | awake
         if self._begun is not None:  # what has changed since the start must be on the face, that its force be exact
             chosen |= self._rows(self._begun, samples)
-        parts = list(sizes(chosen))
+        parts = list(sizes(chosen, _TOGETHER))
         if parts[0] is None:
             return self._solve(samples, chosen, awake)
         falls, straight = torch.zeros(2, len(samples), dtype=torch.bool, device=samples.device)
@@ -134,6 +135,6 @@ class Search:
 
 
 def _crowd(active: Tensor, pulled: Tensor) -> Tensor:
-    """Which samples will have many active atoms, as the first round tells, (B,)."""
+    """Which samples will have many active atoms, as what they are after their first round tells, bool (B,)."""
     soon = active | (pulled > _SOON * pulled.amax(1, keepdim=True))
     return soon.sum(1) > _CROWD

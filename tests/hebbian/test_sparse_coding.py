@@ -323,14 +323,16 @@ def test_a_sparse_product_is_the_product(batch: int):
     torch.testing.assert_close(sparse_times(code, matrix), code @ matrix, rtol=1e-14, atol=1e-14)
 
 
-def test_groups_hold_every_sample_once_and_their_matrices_fit_together():
-    chosen = numbers(4000, 90, seed=1) > torch.linspace(-2, 3, 4000, dtype=torch.float64)[:, None]
-    groups = list(sizes(chosen))
-    assert sorted(torch.cat(groups).tolist()) == list(range(4000))
-    for rows in groups:
-        widths = chosen[rows].sum(1)
-        assert len(rows) * int(widths.max()) ** 2 <= 2**19
-        assert widths.max() <= 32 or widths.min() > widths.max() / 2
+@pytest.mark.parametrize("together", [None, 2**17])
+def test_groups_hold_every_sample_once_and_no_more_numbers_than_they_may(together: int | None):
+    chosen = numbers(400, 90, seed=1) > torch.linspace(-2, 3, 400, dtype=torch.float64)[:, None]
+    groups = [rows for rows in sizes(chosen, together) if rows is not None]
+    assert sorted(torch.cat(groups).tolist()) == list(range(400))
+    most = [int(chosen[rows].sum(1).max()) for rows in groups]
+    if together is None:
+        assert sorted(-(-width // 32) for width in most) == [1, 2, 3]
+    else:
+        assert all(len(rows) * width**2 <= together for rows, width in zip(groups, most, strict=True))
 
 
 def test_a_sample_that_is_bound_to_have_many_atoms_is_guessed_once_and_at_once(monkeypatch: pytest.MonkeyPatch):
