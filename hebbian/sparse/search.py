@@ -68,7 +68,7 @@ class Search:
             asked = field if len(samples) == len(everyone) else field.of(samples)
             active = self._rows(self._active, samples)
             change = self._rows(self._change, samples)
-            sparse = _FEW * int(active.sum()) <= active.numel() and change.device.type == "cpu"
+            sparse = change.device.type == "cpu" and _FEW * int(active.sum()) <= active.numel()
             force = self._rows(self._low, samples) - asked.bend(change, sparse)
             pulled = pull(lasso, force, active)
             going = (falls & (~straight | (pulled.amax(1) > 0))).nonzero().flatten()
