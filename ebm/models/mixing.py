@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch._C._functorch import peek_interpreter_stack
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 __all__ = ["mixture", "plain", "softmax"]
 
 
 def plain(like: Tensor) -> bool:
-    """Whether nothing will be differentiated, traced, cast or counted, so that values may decide what is computed, and where.
+    """Whether nothing will be differentiated, transformed, traced, cast or counted, so that values may decide what is computed, and where.
 
     While an evaluation is priced (a dispatch mode is on), all of it runs: the price must not depend on the samples that came first.
     """
     watched = torch.is_grad_enabled() or torch.compiler.is_compiling() or _get_current_dispatch_mode() is not None
-    return not (watched or torch.is_autocast_enabled(like.device.type))
+    return not (watched or peek_interpreter_stack() is not None or torch.is_autocast_enabled(like.device.type))
 
 
 def softmax(overlap: Tensor) -> Tensor:

@@ -11,9 +11,22 @@ from torch.nn import functional
 
 from ebm.objective import Lasso
 
-__all__ = ["Face", "cut", "inner_step", "newton", "picked", "pull", "sizes", "sparse_times", "times", "toward"]
+__all__ = [
+    "Face",
+    "cut",
+    "inner_step",
+    "is_sparse",
+    "newton",
+    "picked",
+    "pull",
+    "sizes",
+    "sparse_times",
+    "times",
+    "toward",
+]
 
 _STIFF = 1e30
+_FEW = 10  # times fewer numbers than all
 _WIDTHS = (32, 64, 96, 128, 192, 256, 384, 512)
 
 
@@ -63,6 +76,11 @@ def picked(tensor: Tensor, flat: Tensor) -> Tensor:
 def times(gram: Tensor, vector: Tensor) -> Tensor:
     """The product of each sample's small symmetric matrix with its vector, (B, k); from the left, which runs through memory in order."""
     return torch.bmm(vector[:, None, :], gram)[:, 0]
+
+
+def is_sparse(code: Tensor) -> bool:
+    """Whether so few numbers are not zero that, on a processor, adding rows is quicker than a product of matrices."""
+    return code.device.type == "cpu" and _FEW * int(torch.count_nonzero(code)) <= code.numel()
 
 
 def sparse_times(code: Tensor, matrix: Tensor) -> Tensor:

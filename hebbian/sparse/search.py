@@ -7,12 +7,11 @@ from torch import Tensor
 
 from ebm.objective import Lasso, Point
 from ebm.solvers.base import Field
-from hebbian.sparse.faces import cut, newton, picked, pull, sizes, times
+from hebbian.sparse.faces import cut, is_sparse, newton, picked, pull, sizes, times
 from hebbian.sparse.sketch import sketched
 
 __all__ = ["Search"]
 
-_FEW = 10  # times fewer numbers than all: then adding rows is quicker than a product of matrices
 _TOGETHER = 2**19  # numbers of the systems solved at once: with what is made of them, about what a cache holds
 _SOON, _CROWD = 0.1, 96  # once this many are active or pulled at a tenth of the hardest, most of them will be active
 
@@ -68,8 +67,7 @@ class Search:
             asked = field if len(samples) == len(everyone) else field.of(samples)
             active = self._rows(self._active, samples)
             change = self._rows(self._change, samples)
-            sparse = change.device.type == "cpu" and _FEW * int(active.sum()) <= active.numel()
-            force = self._rows(self._low, samples) - asked.bend(change, sparse)
+            force = self._rows(self._low, samples) - asked.bend(change, is_sparse(change))
             pulled = pull(lasso, force, active)
             going = (falls & (~straight | (pulled.amax(1) > 0))).nonzero().flatten()
             if not len(going):

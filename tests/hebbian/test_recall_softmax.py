@@ -245,6 +245,13 @@ def test_a_weight_that_is_not_a_number_is_not_left_out():
     assert bool(found[0].isnan().any()) and torch.equal(mixture(weight[1:], torch.eye(6))[0], torch.eye(6)[3])
 
 
+def test_a_memory_may_be_transformed_without_gradients():
+    memory, z = SoftmaxMemory(torch.eye(50, dtype=F64), 40.0, certify=False), torch.eye(50, dtype=F64)[:5] + 0.01
+    with torch.no_grad():
+        each = torch.func.vmap(lambda latent: memory(latent[None], None)[0])(z)
+        torch.testing.assert_close(each, memory(z, None), rtol=1e-14, atol=1e-16)
+
+
 def test_the_mixture_of_few_is_what_is_multiplied(monkeypatch: pytest.MonkeyPatch):
     patterns, flops = torch.eye(50, dtype=F64), []
     for watched in (True, False):

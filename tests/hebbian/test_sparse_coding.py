@@ -21,7 +21,7 @@ from hebbian.sparse import (
     silent,
     synthesise,
 )
-from hebbian.sparse.faces import sizes, sparse_times
+from hebbian.sparse.faces import is_sparse, sizes, sparse_times
 from hebbian.sparse.sketch import sketched
 from tests.energies import numbers
 
@@ -321,6 +321,20 @@ def test_a_sparse_product_is_the_product(batch: int):
     code[::3] = 0.0
     matrix = numbers(30, 7, seed=3)
     torch.testing.assert_close(sparse_times(code, matrix), code @ matrix, rtol=1e-14, atol=1e-14)
+
+
+def test_a_code_of_few_numbers_is_evaluated_as_any_other_is():
+    model, x = SparseCoding(atoms(60, 20), ebm.L1(0.3)), X
+    c, z = model.condition(x), numbers(12, 60, seed=5) * (numbers(12, 60, seed=6) > 2)
+    with torch.enable_grad():
+        whole = model.point(z, c)
+    with torch.no_grad():
+        few = model.point(z, c)
+        each = torch.func.vmap(lambda latent, signal: model(latent[None], model.condition(signal[None]))[0])(z, x)
+    assert is_sparse(z) and not is_sparse(numbers(12, 60, seed=5))
+    torch.testing.assert_close(few.force, whole.force, rtol=0, atol=1e-13)
+    torch.testing.assert_close(few.energy, whole.energy, rtol=1e-14, atol=0)
+    torch.testing.assert_close(each, whole.energy, rtol=1e-14, atol=0)
 
 
 @pytest.mark.parametrize("together", [None, 2**17])
