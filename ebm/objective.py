@@ -90,7 +90,7 @@ class Objective(nn.Module):
             ``"flip"``: latents of two values each, `flip(z, c, block)`, which returns a `Flip`. ``"residuals"``: the
             energy is half the squared length of `residuals(z, c)`, (B, M). ``"gap"``: a bound on what the energy may still
             lose, `gap(point, c)`, a `Gap`. ``"lasso"``: the energy is a quadratic with weighted absolute values: `lasso(c)`,
-            a `Lasso`, and `bend(direction, c, sparse=False)`, the product with its matrix in the direction's precision.
+            a `Lasso`, and `bend(direction, c)`, the product with its matrix in the direction's precision.
         default_steps: the step limit of a call that gives no limit at all; None (as here) makes such a call an error.
     """
 

@@ -96,9 +96,9 @@ class CountedField:
     def lasso(self) -> Lasso:
         return self._objective.lasso(self._c)
 
-    def bend(self, direction: Any, sparse: bool = False) -> Any:
+    def bend(self, direction: Any) -> Any:
         self._count("bend")
-        return self._objective.bend(direction, self._c, sparse)
+        return self._objective.bend(direction, self._c)
 
 
 def swept(objective: Any, z: Any, c: Any) -> Any:

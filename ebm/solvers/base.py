@@ -70,11 +70,8 @@ class Field(Protocol):
         """What all samples share of a quadratic energy with weighted absolute values [lasso]; known before, so not counted."""
         ...
 
-    def bend(self, direction: Any, sparse: bool = False) -> Any:
-        """The product of a direction with the matrix of `lasso`, in the direction's own precision [lasso].
-
-        Where most of the direction is zero, ``sparse`` leaves that out; the work is counted as if it did not.
-        """
+    def bend(self, direction: Any) -> Any:
+        """The product of a direction with the matrix of `lasso`, in the direction's own precision [lasso]."""
         ...
 
 
@@ -124,8 +121,8 @@ class View:
     def lasso(self) -> Lasso:
         return self.field.lasso()
 
-    def bend(self, direction: Any, sparse: bool = False) -> Any:
-        return self.field.bend(direction, sparse)
+    def bend(self, direction: Any) -> Any:
+        return self.field.bend(direction)
 
 
 class Info(NamedTuple):

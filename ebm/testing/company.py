@@ -94,9 +94,9 @@ class _Failing(Objective):
         inner: Any = self.inner
         return inner.lasso(c["x"])
 
-    def bend(self, direction: Any, c: Any, sparse: bool = False) -> Any:
+    def bend(self, direction: Any, c: Any) -> Any:
         inner: Any = self.inner
-        return inner.bend(direction, c["x"], sparse)
+        return inner.bend(direction, c["x"])
 
     def gap(self, point: Point, c: Any) -> Gap:
         inner: Any = self.inner

@@ -100,7 +100,7 @@ class Covariance(LocalRule):
         pre = means.pre.to(seen.dtype) + share * (seen - means.pre)
         shift = share * moved
         change = statistics.own("outer")
-        # one after the other: a product of matrices of rank two takes four times as long
+        # one after the other: a product of matrices of rank two takes longer
         for unit, field in ((shift, seen), (moved - shift, pre)):
             change.addcmul_(per_unit(unit, weight), field, value=-statistics.count)
         after = Means(pre, means.post.to(seen.dtype) + shift, batches)

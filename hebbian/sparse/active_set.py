@@ -39,7 +39,7 @@ class ActiveSet(Solver):
     precision of the latent; between rounds the forces are updated by one product with the Gram matrix in single precision,
     which only says which atoms wake. The evaluation at the end and the next step's first round are exact again, so that the
     minimum is found to the rounding of float64. Small systems are factored in batches, grouped by size. While few numbers have
-    changed, that product adds the rows of the Gram matrix that they name; its FLOPs are reported as if it did not.
+    changed, that product adds rows of the Gram matrix; its FLOPs are reported as if it did not.
 
     It shines where codes are sparse. Where hundreds of atoms are active in each sample the factors dominate: use `ebm.FISTA`.
     Gradients flow through one last solve of a step's final system; at the minimum that is all there is, so a settled code

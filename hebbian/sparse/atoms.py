@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional, grad
 
-from ebm.models.mixing import plain
 from hebbian import checks
-from hebbian.sparse.faces import is_sparse, sparse_times
+from hebbian.sparse.faces import combination
 from hebbian.synapse import Dense, Synapse
 
 __all__ = ["Convolved", "synthesise"]
@@ -103,7 +102,7 @@ class Convolved(Synapse):
 
 
 def synthesise(synapse: Synapse, weight: Tensor, code: Tensor, like: Tensor) -> Tensor:
-    """The signal that a code lays down with a dictionary, shaped like ``like``; where most of a dense code is zero, the rest alone is looked at.
+    """The signal that a code lays down with a dictionary, shaped like ``like``.
 
     Args:
         synapse: `hebbian.Dense` or `Convolved`.
@@ -121,4 +120,4 @@ def synthesise(synapse: Synapse, weight: Tensor, code: Tensor, like: Tensor) -> 
     if isinstance(synapse, Convolved):
         return synapse.backward(weight, code, tuple(like.shape[2:]))
     assert isinstance(synapse, Dense)
-    return sparse_times(code, weight) if plain(code) and is_sparse(code) else code @ weight
+    return combination(code, weight)

@@ -13,7 +13,7 @@ from ebm.objective import Gap, Lasso
 from ebm.rows import Shared
 from hebbian.sparse.active_set import ActiveSet
 from hebbian.sparse.atoms import Convolved, synthesise
-from hebbian.sparse.faces import sparse_times
+from hebbian.sparse.faces import combination
 from hebbian.sparse.gap import DualityGap, duality_gap
 from hebbian.sparse.penalties import L0, admits_gap, worth
 from hebbian.synapse import Dense, Synapse
@@ -174,11 +174,11 @@ class SparseCoding(ebm.Composite):
         weight = torch.as_tensor(weight, dtype=gram.dtype, device=gram.device)
         return Lasso(gram, weight.expand(gram.shape[0]), isinstance(self.term, ebm.L1))
 
-    def bend(self, direction: Tensor, c: Any, sparse: bool = False) -> Tensor:
-        """The product of a direction with the Gram matrix, in the direction's precision; ``sparse`` where most of it is zero."""
+    def bend(self, direction: Tensor, c: Any) -> Tensor:
+        """The product of a direction with the Gram matrix, in the direction's precision."""
         narrow = c["narrow"].value
         gram = narrow if direction.dtype == narrow.dtype else c["gram"].value.to(direction.dtype)
-        return sparse_times(direction, gram) if sparse else direction @ gram
+        return combination(direction, gram)
 
     def default_solver(self) -> ebm.Solver:
         """`ActiveSet` where the energy admits it, `ebm.Proximal` where the penalty is not convex, else `ebm.FISTA`."""

@@ -9,13 +9,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ebm.models.mixing import plain
 from ebm.objective import Lasso
 
 __all__ = [
     "Face",
+    "combination",
     "cut",
     "inner_step",
-    "is_sparse",
+    "mostly_zero",
     "newton",
     "picked",
     "pull",
@@ -78,9 +80,19 @@ def times(gram: Tensor, vector: Tensor) -> Tensor:
     return torch.bmm(vector[:, None, :], gram)[:, 0]
 
 
-def is_sparse(code: Tensor) -> bool:
+def combination(code: Tensor, matrix: Tensor) -> Tensor:
+    """The product of codes (B, K) with a matrix (K, D): rows are added where most numbers are zero and values may decide what is computed.
+
+    While it is priced the whole product runs, so FLOPs are reported as if nothing were left out.
+    """
+    return sparse_times(code, matrix) if plain(code) and mostly_zero(code) else code @ matrix
+
+
+def mostly_zero(code: Tensor) -> bool:
     """Whether so few numbers are not zero that, on a processor, adding rows is quicker than a product of matrices."""
-    return code.device.type == "cpu" and _FEW * int(torch.count_nonzero(code)) <= code.numel()
+    if code.device.type != "cpu" or 4 * int(torch.count_nonzero(code[:1])) > code.shape[1]:
+        return False  # one sample can tell that it does not pay
+    return _FEW * int((code != 0).sum()) <= code.numel()
 
 
 def sparse_times(code: Tensor, matrix: Tensor) -> Tensor:

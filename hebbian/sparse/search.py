@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ebm.objective import Lasso, Point
 from ebm.solvers.base import Field
-from hebbian.sparse.faces import cut, is_sparse, newton, picked, pull, sizes, times
+from hebbian.sparse.faces import cut, newton, picked, pull, sizes, times
 from hebbian.sparse.sketch import sketched
 
 __all__ = ["Search"]
@@ -66,8 +66,7 @@ class Search:
                 break
             asked = field if len(samples) == len(everyone) else field.of(samples)
             active = self._rows(self._active, samples)
-            change = self._rows(self._change, samples)
-            force = self._rows(self._low, samples) - asked.bend(change, is_sparse(change))
+            force = self._rows(self._low, samples) - asked.bend(self._rows(self._change, samples))
             pulled = pull(lasso, force, active)
             going = (falls & (~straight | (pulled.amax(1) > 0))).nonzero().flatten()
             if not len(going):

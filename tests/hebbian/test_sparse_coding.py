@@ -21,7 +21,7 @@ from hebbian.sparse import (
     silent,
     synthesise,
 )
-from hebbian.sparse.faces import is_sparse, sizes, sparse_times
+from hebbian.sparse.faces import mostly_zero, sizes, sparse_times
 from hebbian.sparse.sketch import sketched
 from tests.energies import numbers
 
@@ -331,7 +331,7 @@ def test_a_code_of_few_numbers_is_evaluated_as_any_other_is():
     with torch.no_grad():
         few = model.point(z, c)
         each = torch.func.vmap(lambda latent, signal: model(latent[None], model.condition(signal[None]))[0])(z, x)
-    assert is_sparse(z) and not is_sparse(numbers(12, 60, seed=5))
+    assert mostly_zero(z) and not mostly_zero(numbers(12, 60, seed=5))
     torch.testing.assert_close(few.force, whole.force, rtol=0, atol=1e-13)
     torch.testing.assert_close(few.energy, whole.energy, rtol=1e-14, atol=0)
     torch.testing.assert_close(each, whole.energy, rtol=1e-14, atol=0)
