@@ -1,0 +1,141 @@
+"""Deliberate faults in local rules and layers."""
+
+from __future__ import annotations
+
+from tests.faults.fault import Fault
+
+FAULTS = [
+    Fault(
+        "Sanger's units see those after them as well",
+        "hebbian/rules/subspace.py",
+        "among.tril() if ordered else among",
+        "among",
+        "tests/hebbian/test_component_rules.py -k anger",
+    ),
+    Fault(
+        "all of SoftHebb's losers learn",
+        "hebbian/rules/soft_hebb.py",
+        "share.copysign_(behind)",
+        "share.copysign_(share)",
+        "tests/hebbian/test_competition.py -k oft_hebb",
+    ),
+    Fault(
+        "only the last part of a batch counts",
+        "hebbian/rules/parts.py",
+        "total[name].add_(value) if name in total else value",
+        "value",
+        "tests/hebbian/test_competition.py -k in_parts",
+    ),
+    Fault(
+        "a direction that is lent is written in",
+        "hebbian/change.py",
+        "out = None if found.lent else found.direction",
+        "out = found.direction",
+        "tests/hebbian/test_hebbian_change.py -k lent",
+    ),
+    Fault(
+        "statistics that a user holds are written over",
+        "hebbian/statistics.py",
+        "out=outer if statistics.spare else None",
+        "out=outer",
+        "tests/hebbian/test_rule_contracts.py -k Oja",
+    ),
+    Fault(
+        "winners of one unit are taken with the activity of others",
+        "hebbian/synapse.py",
+        "share.flatten()[order]",
+        "share.flatten()",
+        "tests/hebbian/test_competition.py -k few_units",
+    ),
+    Fault(
+        "the lengths of rows that won are those before",
+        "hebbian/rules/winner_take_all.py",
+        "_half_square(before.add_(moved))",
+        "_half_square(before)",
+        "tests/hebbian/test_competition.py -k lengths_it",
+    ),
+    Fault(
+        "Krotov and Hopfield's runner-up learns",
+        "hebbian/rules/krotov_hopfield.py",
+        "gate[:, 1:] = -self.anti",
+        "gate[:, 1:] = self.anti",
+        "tests/hebbian/test_competition.py -k rotov",
+    ),
+    Fault(
+        "a spike sees itself",
+        "hebbian/rules/triplet_stdp.py",
+        "grown = synapse.outer(post * (self.plus + self.plus_triplet * o2), r1)",
+        "grown = synapse.outer(post * (self.plus + self.plus_triplet * (o2 + post)), r1)",
+        "tests/hebbian/test_rules_in_time.py",
+    ),
+    Fault(
+        "a slow trace fades too fast",
+        "hebbian/rules/triplet_stdp.py",
+        'arriving(state, "o2", self.tau_y, self.dt)',
+        'arriving(state, "o2", self.tau_x, self.dt)',
+        "tests/hebbian/test_rules_in_time.py",
+    ),
+    Fault(
+        "a baseline moves before it is used",
+        "hebbian/rules/reward_modulated.py",
+        'reward - means["reward"].to(post.dtype)',
+        "reward - reward.mean()",
+        "tests/hebbian/test_rule_contracts.py tests/hebbian/test_rules_in_time.py",
+    ),
+    Fault(
+        "closed samples move their traces",
+        "hebbian/rules/gated.py",
+        "old.index_copy(0, rows, new[name].to(old.dtype))",
+        "new[name].to(old.dtype).mean(0) + 0 * old",
+        "tests/hebbian/test_rule_contracts.py tests/hebbian/test_taught_and_bounded.py",
+    ),
+    Fault(
+        "a chain of parallel rules",
+        "hebbian/rules/chain.py",
+        "found, own = rule.change(part, new, own)",
+        "found, own = rule.change(part, weight, own)",
+        "tests/hebbian/test_taught_and_bounded.py",
+    ),
+    Fault(
+        "traces of two workers in the wrong order",
+        "hebbian/traces.py",
+        "torch.cat([value, second[name]])",
+        "torch.cat([second[name], value])",
+        "tests/hebbian/test_rule_contracts.py",
+    ),
+    Fault(
+        "layers of a settled net without the power of their feedback",
+        "hebbian/layered.py",
+        "rate * self.gamma ** (k + 1 - len(layers))",
+        "rate",
+        "tests/hebbian/test_layered_net.py",
+    ),
+    Fault(
+        "a length over all samples",
+        "hebbian/rules/normalised_delta.py",
+        "square = (synapse.seen_square(pre) + self.epsilon)",
+        "square = (synapse.seen_square(pre).mean(0, keepdim=True) + self.epsilon)",
+        "tests/hebbian/test_taught_and_bounded.py",
+    ),
+    Fault(
+        "a graph whose weights are written",
+        "hebbian/layers/base.py",
+        "self.weight.clone() if self.learning and torch.is_grad_enabled() else self.weight",
+        "self.weight",
+        "tests/hebbian/test_layers.py",
+    ),
+    Fault(
+        "a lateral layer that learns from its drive",
+        "hebbian/layers/lateral.py",
+        "return self.rule.statistics(self.synapse, answer, answer, self.state, signal)",
+        "return self.rule.statistics(self.synapse, drive, answer, self.state, signal)",
+        "tests/hebbian/test_layers.py",
+    ),
+    Fault(
+        "a ridge without a centre",
+        "hebbian/readouts.py",
+        "    x = x - mean\n",
+        "",
+        "tests/hebbian/test_train.py",
+    ),
+]
