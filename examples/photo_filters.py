@@ -12,7 +12,6 @@ has a quarter and a little more.
 
 import argparse
 import json
-import platform
 import time
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import ebm
+from ebm.provenance import provenance
 from hebbian import ICA, Dense, Falling, OjaSubspace, Sanger, Scheduled, step
 from hebbian.sparse import DualityGap, ResidualHebb, SparseCoding
 from support.patches import PHOTOGRAPHS, photograph
@@ -149,9 +149,7 @@ def main(argv: list[str] | None = None) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     facts = {
         "smoke": args.smoke,
-        "machine": platform.platform(),
-        "torch": torch.__version__,
-        "equilibrate": ebm.__version__,
+        **provenance(),
     }
     (args.out / "photo_filters.json").write_text(
         json.dumps({"facts": facts, "localised": found, "noise": noise}, indent=1)

@@ -10,7 +10,6 @@ first step without a ridge, at the best rate for each panel), one pass of the de
 
 import argparse
 import json
-import platform
 import statistics
 import time
 from pathlib import Path
@@ -20,6 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import ebm
+from ebm.provenance import provenance
 from hebbian.plasticity import DeepMemory, FastWeights, LinearMemory, Pairs, ridge_memory, run, tokens, unit
 
 KEYS, VALUES, PAIRS, ASKED = 32, 16, 64, 256
@@ -151,9 +151,7 @@ def main(argv: list[str] | None = None) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     facts = {
         "smoke": args.smoke,
-        "machine": platform.platform(),
-        "torch": torch.__version__,
-        "equilibrate": ebm.__version__,
+        **provenance(),
     }
     whole = {"facts": facts, "said": said, "steps": steps, "errors": panels}
     (args.out / "test_time_memory.json").write_text(json.dumps(whole, indent=1))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 import ebm
+from ebm.provenance import provenance
 from support.landscapes import Task
 
 __all__ = ["Result", "compare", "picture", "print_table", "verdict", "write_json"]
@@ -170,10 +170,7 @@ def verdict(result: Result) -> str:
 def write_json(path: Path, results: list[Result], sentences: list[str], smoke: bool) -> None:
     """All figures, every seed, with machine and versions."""
     facts = {
-        "machine": platform.platform(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "equilibrate": ebm.__version__,
+        **provenance(),
         "smoke": smoke,
     }
     tasks = [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import platform
 import statistics
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 import torch
 
-import ebm
+from ebm.provenance import provenance
 from hebbian.memory.capacity import HOPFIELD_CAPACITY, dense_capacity, extrapolate, hopfield_overlap, projection_load
 from support.loads import Cliff, Growth, Noise
 
@@ -81,7 +80,10 @@ def sentences(found: dict[str, Any]) -> list[str]:
 
 def write_json(path: Path, found: dict[str, Any], said: list[str], smoke: bool) -> None:
     """All figures, with machine and versions."""
-    facts = {"smoke": smoke, "machine": platform.platform(), "torch": torch.__version__, "equilibrate": ebm.__version__}
+    facts = {
+        "smoke": smoke,
+        **provenance(),
+    }
     whole = {
         name: [asdict(p) for p in part] if isinstance(part, list) else asdict(part) for name, part in found.items()
     }

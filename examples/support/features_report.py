@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-import ebm
+from ebm.provenance import provenance
 from support.dataset import Dataset, Split
 from support.features import RULES, View, accuracy, frozen, learned, patches
 
@@ -109,9 +108,7 @@ def write_json(path: Path, results: list[Result], sentences: list[str], smoke: b
     """All figures, with machine and versions."""
     facts = {
         "smoke": smoke,
-        "machine": platform.platform(),
-        "torch": torch.__version__,
-        "equilibrate": ebm.__version__,
+        **provenance(),
         "verdict": sentences,
     }
     entries: list[dict[str, Any]] = [

@@ -28,7 +28,9 @@ def arguments(description: str, name: str) -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, default=3, help="how many seeds each model is trained with, at least 1")
     parser.add_argument("--epochs", type=int, default=Recipe.epochs, help="passes over the training images, at least 1")
     parser.add_argument("--workers", type=int, default=2, help="processes that train, one thread each")
-    parser.add_argument("--out", type=Path, default=Path("results"), help=f"folder for {name}.json and {name}.png")
+    parser.add_argument(
+        "--out", type=Path, default=Path("results"), help=f"folder for {name}.json, {name}.pt and {name}.png"
+    )
     parser.add_argument(
         "--smoke",
         action="store_true",
@@ -71,6 +73,7 @@ def run(
         curves,
         sentence,
     )
+    torch.save(_weights(task, trained), args.out / f"{name}.pt")
     picture(args.out / f"{name}.png", data.name, entries, curves, data.test)
     print(f"\n{sentence}")
 
@@ -96,6 +99,12 @@ def _evaluated(
             entries.append(baseline(contender.name, models, data.test))
     assert widest is not None
     return entries, curves, widest
+
+
+def _weights(task: Task, trained: list[Trained]) -> dict[str, dict[str, torch.Tensor]]:
+    """The learned weights of the iterated models, by name and seed."""
+    iterated = {contender.name for contender in contenders(task) if contender.iterated}
+    return {f"{each.name}, seed {each.seed}": each.weights for each in trained if each.name in iterated}
 
 
 def _show_calls(model: ebm.Objective, data: Dataset, curve: Curve) -> None:

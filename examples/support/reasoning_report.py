@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from torch import nn
 
 import ebm
+from ebm.provenance import provenance
 from support.reasoning import Experiment, Outcome, baselines, halted, learned
 
 __all__ = ["Table", "arguments", "draw", "facts", "frames", "run", "settings", "write"]
@@ -119,12 +119,7 @@ def write(folder: Path, name: str, record: dict[str, Any]) -> None:
 
 def facts(smoke: bool) -> dict[str, Any]:
     """What a record says of how it was made."""
-    return {
-        "smoke": smoke,
-        "machine": f"{platform.system()} {platform.machine()}",
-        "torch": torch.__version__,
-        "equilibrate": ebm.__version__,
-    }
+    return {"smoke": smoke, **provenance()}
 
 
 def _plain(outcome: Outcome) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 import statistics
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import ebm
+from ebm.provenance import provenance
 from support.data import Split
 from support.evaluation import Curve, Entry
 
@@ -78,12 +77,7 @@ def _described(e: Entry) -> str:
 
 def write_json(path: Path, facts: dict[str, Any], entries: list[Entry], curves: list[Curve], sentence: str) -> None:
     """All figures, with machine and versions."""
-    facts = facts | {
-        "machine": platform.platform(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "equilibrate": ebm.__version__,
-    }
+    facts = facts | provenance()
     rows = [vars(e) for e in entries]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(
