@@ -17,8 +17,9 @@ from torch import Tensor, nn
 import ebm
 from ebm.tasks import Sudoku, rules_kept
 from ebm.training import Pool, Recipe, Supervised, Validation
+from support.answering import halted, settled
 from support.highway import Highway
-from support.reasoning import Contender, Experiment, Trial, halted, settled
+from support.reasoning import Contender, Experiment, Trial
 from support.reasoning_report import Table, run
 
 WIDTH = 24
@@ -132,7 +133,7 @@ def _by_steps(
     solver = ebm.Restarts(starts, ebm.Picard(), spread=0.5, choose=ebm.LowestResidual()) if starts > 1 else None
     right, kept = torch.zeros(len(counts)), torch.zeros(len(counts))
     for part in torch.arange(count).split(25):
-        for place, (_, answer) in enumerate(settled(model, x[part], counts, solver)):
+        for place, (_, answer, _) in enumerate(settled(model, x[part], counts, solver)):
             right[place] += task.score(answer, y[part]).sum()
             kept[place] += rules_kept(answer, task.box).sum()
     return _shares(right, count), _shares(kept, count)

@@ -215,6 +215,9 @@ _FREE = frozenset(
         "trace",
         "median",
         "mish_backward",
+        "transpose_",
+        "unsafe_split",
+        "masked_fill_",
     ]
 )
 

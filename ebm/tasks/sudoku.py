@@ -15,6 +15,8 @@ from ebm.tasks.sudoku_rules import Board
 
 __all__ = ["Sudoku", "rules_kept"]
 
+_TRIES = 100  # batches before giving up on boards of a kind
+
 
 @dataclass(frozen=True)
 class Sudoku(Task):
@@ -27,15 +29,18 @@ class Sudoku(Task):
 
     A random grid is completed by search and its cells are emptied in random order as long as a solver confirms that the
     solution stays the only one, until :math:`g \sim U\{\text{least}, \ldots, \text{most}\}` givens are left. Where
-    that cannot be reached a board keeps more: random digging of the usual board rarely goes below 22.
+    that cannot be reached a board keeps more: random digging of the usual board rarely goes below 22. With ``singles`` set, boards of the other
+    kind are thrown away, so the share of boards with few givens is not uniform any more.
 
     Args:
         box: height and width of a box, each from 1 to 4.
         givens: (least, most) cells left filled; None: from 3/8 to 1/2 of them, (31, 40) on the usual board.
+        singles: True: only boards that naked and hidden singles solve (a cell with one candidate left, a digit with one place left in a
+            row, column or box). False: only boards that they do not solve. None: both.
 
     Raises:
-        TypeError: a setting that is no pair of whole numbers.
-        ValueError: a setting outside its range.
+        TypeError: a setting that is no pair of whole numbers; ``singles`` that is neither True, False nor None.
+        ValueError: a setting outside its range; at the call, givens that hardly ever leave a board of the wanted kind.
 
     Example:
         >>> import torch
@@ -53,11 +58,16 @@ class Sudoku(Task):
 
     box: tuple[int, int] = (3, 3)
     givens: tuple[int, int] | None = None
+    singles: bool | None = None
 
     def __post_init__(self) -> None:
         _check_box(self)
         if self.givens is not None:
             span(self, "givens", 0, self.board.digits**2)
+        if not (self.singles is None or type(self.singles) is bool):
+            raise TypeError(
+                f"`Sudoku(singles=...)` is True, False or None; got {self.singles!r}. Pass False for boards that singles do not solve."
+            )
 
     @property
     def board(self) -> Board:
@@ -66,6 +76,25 @@ class Sudoku(Task):
 
     def draw(self, count: int, generator: torch.Generator) -> Problems:
         """Puzzles and solutions."""
+        if self.singles is None:
+            return self._drawn(count, generator)
+        found: list[Problems] = []
+        missing = count
+        for _ in range(_TRIES):
+            problems = self._drawn(max(missing, 16), generator)
+            right = (self._candidates(problems.x, True).sum(1) == 1).flatten(1).all(1) == self.singles
+            rows = right.nonzero()[:missing, 0]
+            found.append(Problems(problems.x[rows], problems.y[rows]))
+            missing -= len(rows)
+            if not missing:
+                return Problems(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+        kind = "singles solve" if self.singles else "singles do not solve"
+        raise ValueError(
+            f"{self}: of {_TRIES} batches too few boards are of the kind that {kind}. Choose {'more' if self.singles else 'fewer'} givens, or `singles=None`."
+        )
+
+    def _drawn(self, count: int, generator: torch.Generator) -> Problems:
+        """Boards of either kind."""
         board, digits = self.board, self.board.digits
         solution = _complete(board, count, generator)
         cells = digits * digits

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.multiprocessing as multiprocessing
@@ -19,9 +19,10 @@ from tqdm import tqdm
 import ebm
 from ebm.tasks import Problems, Task, trivial
 from ebm.training import Loss, Pool, Recipe, Validation, train
+from support.answering import answered
 from support.networks import parameters
 
-__all__ = ["Contender", "Experiment", "Outcome", "Trial", "answered", "baselines", "halted", "learned", "settled"]
+__all__ = ["Contender", "Experiment", "Outcome", "Trial", "Variant", "baselines", "learned", "tuned"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,21 @@ class Trial:
 
 
 @dataclass(frozen=True)
+class Variant:
+    """A size and a recipe that a contender is tried with before its seeds are trained.
+
+    Attributes:
+        name: as printed.
+        build: makes the untrained model.
+        recipe: how long and how fast.
+    """
+
+    name: str
+    build: Callable[[], nn.Module]
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
 class Contender:
     """A model to train, and how.
 
@@ -66,6 +82,7 @@ class Contender:
         recipe: how long and how fast; None where nothing is learned.
         trials: how many of the trials it takes, the first ones; None: all.
         seeds: how many of the seeds it is trained with, the first ones; None: all.
+        variants: each is trained with a seed of its own, and the one with the best score on the look that chooses weights gives ``build`` and ``recipe``.
     """
 
     name: str
@@ -74,6 +91,7 @@ class Contender:
     recipe: Recipe | None
     trials: int | None = None
     seeds: int | None = None
+    variants: tuple[Variant, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,7 +121,14 @@ class Experiment:
     def small(self) -> Experiment:
         """A few updates, a few problems: shows that it runs."""
         tiny = tuple(
-            replace(each, recipe=each.recipe and replace(each.recipe, updates=2, every=2)) for each in self.contenders
+            replace(
+                each,
+                recipe=each.recipe and replace(each.recipe, updates=2, every=2),
+                variants=tuple(
+                    replace(one, recipe=replace(one.recipe, updates=2, every=2)) for one in each.variants[:2]
+                ),
+            )
+            for each in self.contenders
         )
         tasks = tuple(Pool(each.task, 8) if isinstance(each, Pool) else each for each in self.tasks)
         looks = tuple(replace(look, count=2, steps=2) for look in self.looks)
@@ -117,8 +142,11 @@ class Outcome:
 
     Attributes:
         seconds: processor time of the training.
+        look: the score on the look that chose the weights.
         update: that the chosen weights come from.
         scores: by trial and step count (as text); of a model that runs once, the only count is "1".
+        intervals: by trial, 95 % for the score at the most steps.
+        flops: by trial, executed a problem.
         apart: of the first contender, by the way of choosing weights ("last", and each look), then by trial, the last but one: the score at the most steps, on up to 20 problems.
         weights: the chosen ones.
     """
@@ -128,7 +156,10 @@ class Outcome:
     parameters: int
     seconds: float
     update: int
+    look: float
     scores: dict[str, dict[str, float]]
+    intervals: dict[str, tuple[float, float] | None]
+    flops: dict[str, float]
     apart: dict[str, dict[str, float]]
     weights: dict[str, Tensor] = field(repr=False)
 
@@ -140,32 +171,83 @@ def learned(experiment: Experiment, seeds: list[int], workers: int, folder: Path
     code, empty the folder.
     """
     jobs = [
-        (experiment, index, seed, folder)
+        _Job(experiment, index, seed, folder)
         for index, contender in enumerate(experiment.contenders)
         for seed in seeds[: contender.seeds]
     ]
+    return _all(jobs, _kept, workers, experiment.name)
+
+
+TUNED_WITH = 1_000
+"""The seed of the trainings that choose a variant: none that is reported."""
+
+
+def tuned(
+    experiment: Experiment, workers: int, folder: Path | None = None
+) -> tuple[Experiment, dict[str, list[dict[str, Any]]]]:
+    """The experiment with the best variant of every contender that has some, and what each of them scored."""
+    variants = [
+        (index, variant) for index, contender in enumerate(experiment.contenders) for variant in contender.variants
+    ]
+    jobs = []
+    for index, variant in variants:
+        contender = replace(
+            experiment.contenders[index], build=variant.build, recipe=variant.recipe, variants=(variant,)
+        )
+        alone = replace(experiment, contenders=(contender,), trials=())
+        jobs.append(_Job(alone, 0, TUNED_WITH, folder))
+    found = _all(jobs, _kept, workers, f"{experiment.name}, tuning")
+    contenders, record = list(experiment.contenders), {}
+    for (index, variant), outcome in zip(variants, found, strict=True):
+        name = contenders[index].name
+        record.setdefault(name, []).append(
+            {
+                "variant": variant.name,
+                "score": outcome.look,
+                "parameters": outcome.parameters,
+                "seconds": outcome.seconds,
+            }
+        )
+    lower = next(look for look in experiment.looks if look.name == experiment.choice).lower_is_better
+    for index, contender in enumerate(contenders):
+        if contender.variants:
+            tried = record[contender.name]
+            best = (min if lower else max)(range(len(tried)), key=lambda place: tried[place]["score"])
+            tried[best]["chosen"] = True
+            chosen = contender.variants[best]
+            contenders[index] = replace(contender, build=chosen.build, recipe=chosen.recipe, variants=(chosen,))
+    return replace(experiment, contenders=tuple(contenders)), record
+
+
+class _Job(NamedTuple):
+    """An experiment, the place of a contender, a seed, and where outcomes are kept."""
+
+    experiment: Experiment
+    index: int
+    seed: int
+    folder: Path | None
+
+
+def _all(jobs: list[_Job], make: Callable[[_Job], Outcome], workers: int, what: str) -> list[Outcome]:
     # without an interval what was kept is shown at once
-    shown = {"desc": experiment.name, "total": len(jobs), "unit": "model", "mininterval": 0}
-    if workers == 1:
-        return list(tqdm(map(_kept, jobs), **shown))
+    shown = {"desc": what, "total": len(jobs), "unit": "model", "mininterval": 0}
+    if workers == 1 or not jobs:
+        return list(tqdm(map(make, jobs), **shown))
     with multiprocessing.get_context("spawn").Pool(workers, torch.set_num_threads, (1,)) as pool:
-        found = list(tqdm(pool.imap(_kept, jobs), **shown))
+        found = list(tqdm(pool.imap(make, jobs), **shown))
         pool.close()  # an orderly end, after which nothing is left to clean up
         pool.join()
         return found
 
 
-Job = tuple[Experiment, int, int, Path | None]
-"""An experiment, the place of a contender, a seed, and where outcomes are kept."""
-
-
-def _kept(job: Job) -> Outcome:
+def _kept(job: _Job) -> Outcome:
     """The outcome of a job, from its file if that is of the same settings."""
     experiment, index, seed, folder = job
     if folder is None:
         return _made(experiment, index, seed)
     contender = experiment.contenders[index]
-    file = folder / f"{experiment.name}-{contender.name.replace(' ', '-')}-{seed}.pt"
+    variant = f"-{contender.variants[0].name}" if seed == TUNED_WITH else ""
+    file = folder / f"{experiment.name}-{contender.name}{variant}-{seed}.pt".replace(" ", "-")
     said = re.sub(r" at 0x\w+", "", repr(replace(experiment, contenders=(contender,))))  # addresses say nothing
     settings = f"{ebm.__version__} {torch.__version__}\n{said}\n{_source(contender.build)}"
     if file.exists():
@@ -192,49 +274,35 @@ def _made(experiment: Experiment, index: int, seed: int) -> Outcome:
     contender = experiment.contenders[index]
     torch.manual_seed(seed)
     model = contender.build()
-    seconds, update, apart = 0.0, 0, {}
+    seconds, update, look, apart = 0.0, 0, math.nan, {}
     if contender.rule is not None and contender.recipe is not None:
         run = train(model, contender.rule, experiment.tasks, contender.recipe, seed=seed, validate=experiment.looks)
         for name, by in [("last", None), *((look.name, look.name) for look in experiment.looks)] if index == 0 else []:
             run.load(model, by)
             apart[name] = {trial.name: _last_score(model, trial) for trial in experiment.trials[-2:-1]}
         run.load(model, experiment.choice)
-        seconds, update = run.seconds, run.chosen[experiment.choice].update
-    scores = {trial.name: answered(model, trial) for trial in experiment.trials[: contender.trials]}
+        seconds = run.seconds
+        update, look = run.chosen[experiment.choice][:2]
+    found = {trial.name: answered(model.eval(), trial) for trial in experiment.trials[: contender.trials]}
     weights = {name: weight.detach().clone() for name, weight in model.state_dict().items()}
-    return Outcome(contender.name, seed, parameters(model), seconds, update, scores, apart, weights)
-
-
-@torch.no_grad()
-def answered(model: nn.Module, trial: Trial) -> dict[str, float]:
-    """The mean score at every step count of a trial; settled once, and looked at along the way."""
-    x, y = trial.problems()
-    scores: dict[str, list[Tensor]] = {}
-    for part in torch.arange(trial.count).split(trial.batch):
-        shown, wanted = ebm.rows.take(x, part), ebm.rows.take(y, part)
-        answers = settled(model, shown, trial.steps) if isinstance(model, ebm.Objective) else [(1, model(shown))]
-        for count, answer in answers:
-            scores.setdefault(str(count), []).append(trial.mean(answer, wanted))
-    return {count: float(torch.cat(parts).mean()) for count, parts in scores.items()}
-
-
-def settled(
-    model: ebm.Objective, x: Any, counts: tuple[int, ...], solver: ebm.Solver | None = None
-) -> Iterator[tuple[int, Any]]:
-    """Each step count, rising, with the answer after it: one settling, looked at along the way. What is drawn is drawn from a seed of 0."""
-    generator = torch.Generator().manual_seed(0)
-    solution, taken = None, 0
-    for count in counts:
-        solution = ebm.infer(
-            model, x, steps=count - taken, resume=solution, solver=solver, generator=generator, keep="last"
-        )
-        yield count, solution.answer
-        taken = count
+    return Outcome(
+        contender=contender.name,
+        seed=seed,
+        parameters=parameters(model),
+        seconds=seconds,
+        update=update,
+        look=look,
+        scores={name: each.scores for name, each in found.items()},
+        intervals={name: each.interval for name, each in found.items()},
+        flops={name: each.flops for name, each in found.items()},
+        apart=apart,
+        weights=weights,
+    )
 
 
 def _last_score(model: nn.Module, trial: Trial) -> float:
     few = replace(trial, count=min(trial.count, 20), steps=trial.steps[-1:])
-    return next(iter(answered(model, few).values()))
+    return next(iter(answered(model, few).scores.values()))
 
 
 def baselines(experiment: Experiment) -> dict[str, dict[str, float]]:
@@ -255,19 +323,3 @@ def baselines(experiment: Experiment) -> dict[str, dict[str, float]]:
                 trial.task, trial.task.sample(experiment.fitted, torch.Generator().manual_seed(5)), few
             )
     return found
-
-
-def halted(model: ebm.Objective, trial: Trial, stop: ebm.Stop, repeats: int = 3) -> dict[str, float]:
-    """A fixed number of steps beside leaving when at rest, on the same problems: scores, mean steps, and seconds, taken in turn."""
-    x, y = replace(trial, count=trial.timed or trial.count).problems()
-    times: dict[str, list[float]] = {"fixed": [], "halted": []}
-    facts: dict[str, float] = {"most": float(trial.steps[-1])}
-    for _ in range(repeats):
-        for name, rule in (("fixed", None), ("halted", stop)):
-            began = time.perf_counter()
-            found = ebm.infer(model, x, steps=trial.steps[-1], stop=rule, keep="last", compact=rule is not None)
-            times[name].append(time.perf_counter() - began)
-            facts[f"{name} score"] = float(trial.mean(found.answer, y).mean())
-            facts[f"{name} steps"] = float(found.steps.double().mean())
-            facts[f"{name} flops"] = float(found.flops)
-    return facts | {f"{name} seconds": sorted(spent)[len(spent) // 2] for name, spent in times.items()}

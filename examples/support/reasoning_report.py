@@ -14,7 +14,8 @@ from torch import nn
 
 import ebm
 from ebm.provenance import provenance
-from support.reasoning import Experiment, Outcome, baselines, halted, learned
+from support.answering import halted
+from support.reasoning import Experiment, Outcome, baselines, learned, tuned
 
 __all__ = ["Table", "arguments", "draw", "facts", "frames", "run", "settings", "write"]
 
@@ -86,7 +87,9 @@ def run(
 ) -> None:
     """Train, test, print, write, draw, as the command line says; with ``seeds`` seeds where it does not."""
     args, experiment, numbers, workers = settings(arguments(description, experiment.name, seeds), None, experiment)
-    outcomes = learned(experiment, numbers, workers, None if args.smoke else args.out / "parts")
+    parts = None if args.smoke else args.out / "parts"
+    experiment, tuning = tuned(experiment, workers, parts)
+    outcomes = learned(experiment, numbers, workers, parts)
     model = experiment.contenders[0].build()
     first = next(each for each in outcomes if each.contender == experiment.contenders[0].name)
     model.load_state_dict(first.weights)
@@ -100,12 +103,15 @@ def run(
         "lower_is_better": experiment.trials[0].task.lower_is_better,
         "counts": {trial.name: trial.count for trial in experiment.trials},
         "outcomes": [_plain(each) for each in outcomes],
+        "tuning": tuning,
         "baselines": baselines(experiment),
         "halting": {"rule": repr(AT_REST), "trials": halts},
         "tables": [asdict(table) for table in further(model, args.smoke)] if further else [],
     }
     write(args.out, experiment.name, record)
-    torch.save(first.weights, args.out / f"{experiment.name}.pt")
+    names = (experiment.contenders[0].name, "its energy twin")
+    weights = {f"{each.contender}, seed {each.seed}": each.weights for each in outcomes if each.contender in names}
+    torch.save(weights, args.out / f"{experiment.name}.pt")
     _print(record)
     size = (10.0, 4.2 if strip is None else 7.5)
     draw(args.out / f"{experiment.name}.png", size, lambda figure: _picture(figure, record, model.eval(), strip))

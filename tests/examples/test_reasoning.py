@@ -52,16 +52,16 @@ def experiment() -> Any:
 
 
 def test_scores_along_one_settling_are_those_of_calls_apart() -> None:
-    from support.reasoning import answered
+    from support.answering import answered
 
     torch.manual_seed(0)
     model, trial = cell(), replace(experiment().trials[0], score=lambda answer, y: (answer.argmax(1) == y).double())
     x, y = trial.problems()
-    found = answered(model, trial)
+    found = answered(model, trial).scores
     for count in trial.steps:
         answer = ebm.infer(model, x, steps=count, keep="last").answer
         assert found[str(count)] == pytest.approx(float((answer.argmax(1) == y).double().mean()))
-    assert list(answered(rival(), trial)) == ["1"]
+    assert list(answered(rival(), trial).scores) == ["1"]
 
 
 def test_a_highway_is_its_layers_each_stepped_once() -> None:
@@ -74,7 +74,8 @@ def test_a_highway_is_its_layers_each_stepped_once() -> None:
 
 
 def test_every_contender_is_trained_with_its_seeds_and_chosen_as_said() -> None:
-    from support.reasoning import baselines, halted, learned
+    from support.answering import halted
+    from support.reasoning import baselines, learned
 
     tried = experiment()
     outcomes = learned(tried, [0, 1], workers=1)

@@ -230,6 +230,53 @@ def solutions(grid: list[list[int]], box: tuple[int, int]):
     grid[r][c] = -1
 
 
+@pytest.mark.parametrize("singles", [True, False])
+def test_sudoku_draws_the_boards_that_singles_solve_or_do_not(singles: bool) -> None:
+    task = Sudoku((2, 3), givens=(8, 10), singles=singles)
+    problems = drawn(task, 5)
+    assert len(problems.x) == 5 and drawn(task, 5).x.equal(problems.x)
+    for x, y in zip(problems.x, problems.y, strict=True):
+        given = [[int(x[:, r, c].argmax()) if x[:, r, c].any() else None for c in range(6)] for r in range(6)]
+        solved = by_singles(given, 2, 3)
+        assert all(
+            here in (None, int(right))
+            for row, wanted in zip(solved, y, strict=True)
+            for here, right in zip(row, wanted, strict=True)
+        )
+        assert all(here is not None for row in solved for here in row) == singles
+    with pytest.raises(ValueError, match="Choose fewer givens"):
+        drawn(Sudoku((2, 2), givens=(16, 16), singles=False), 1)
+    with pytest.raises(TypeError, match="True, False or None"):
+        Sudoku(singles="no")  # type: ignore[arg-type]
+
+
+def by_singles(board: list[list[int | None]], rows: int, columns: int) -> list[list[int | None]]:
+    """Naked and hidden singles, cell by cell with sets, until nothing changes."""
+    size = rows * columns
+    cells = [(r, c) for r in range(size) for c in range(size)]
+    block = lambda r, c: (r // rows, c // columns)  # noqa: E731
+    houses = [[cell for cell in cells if cell[axis] == k] for axis in (0, 1) for k in range(size)]
+    houses += [[cell for cell in cells if block(*cell) == b] for b in {block(*cell) for cell in cells}]
+
+    def candidates(cell: tuple[int, int]) -> set[int]:
+        if board[cell[0]][cell[1]] is not None:
+            return set()
+        return set(range(size)) - {board[r][c] for house in houses if cell in house for r, c in house}  # type: ignore[misc]
+
+    changed = True
+    while changed:
+        changed = False
+        for house in houses:
+            left = {cell: candidates(cell) for cell in house}
+            for cell, some in left.items():
+                alone = [d for d in some if len(some) == 1 or sum(d in other for other in left.values()) == 1]
+                if alone and board[cell[0]][cell[1]] is None:
+                    board[cell[0]][cell[1]] = alone[0]
+                    changed = True
+                    break
+    return board
+
+
 def test_sudoku_keeps_to_its_givens_and_shows_no_wrong_one() -> None:
     problems = drawn(Sudoku((3, 3), givens=(31, 42)), 100)
     shown = problems.x.sum(1) > 0
