@@ -15,11 +15,15 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 HEAD = """# Reasoning: what a small model reaches by settling longer
 
-Every model here was trained on small or easy problems and is asked about larger or harder ones than it ever saw. The tables hold every seed that was run, the first model being the
-one that settles; the last columns are the hardest. A figure is the score after the most steps of its trial, a fixed budget named in the file of results and not the best
-step after the fact; weights were chosen on held-out problems somewhat larger than those trained on, at most about twice, and what other choices would have given
-stands below each table. Seconds are processor seconds of training, on one core of a shared machine. Each table but the last has a feed-forward network of at least thirty times the parameters, with the same gates and
-neighbours but weights of its own in every layer (for matrices, layers on all entries), trained on the same problems, and the answers that take no learning.
+Each model was trained on small or easy problems. The last columns of a table are larger or harder problems than it saw.
+
+- A table holds every seed that was run. The first model is the one that settles.
+- A figure is the score after the most steps of its trial. That number is fixed before the test and stands in the file of results; it is not the best step after the fact.
+- In brackets stands the interval of 95 % over the problems of the trial: Wilson's for shares of problems that are right.
+- Weights were chosen on held-out problems somewhat larger than those trained on. What other choices would have given stands below the table.
+- Seconds are processor seconds of training on one core, looks at the held-out problems not counted.
+- Beside the model stand the rival that a sceptic would name, tuned over the settings that are listed, a feed-forward network with the same gates and weights of its own in every layer, and the answers that take no learning.
+- Published figures stand in a table only where training and test are of the same kind as here.
 
 This page is written by `python benchmarks/reasoning.py` from the saved results in `docs/reasoning`, which the examples write.
 """
@@ -45,9 +49,7 @@ def _section(note: dict[str, Any], record: dict[str, Any]) -> str:
         "|---" * (4 + len(trials)) + "|",
     ]
     for each in _sorted(record):
-        cells = " | ".join(
-            _figure(record, list(each["scores"].get(trial, {"": None}).values())[-1]) for trial in trials
-        )
+        cells = " | ".join(_within(record, each, trial) for trial in trials)
         lines.append(
             f"| {each['contender']} | {each['parameters']:,} | {each['seed']} | {each['seconds']:.0f} | {cells} |"
         )
@@ -62,11 +64,14 @@ def _section(note: dict[str, Any], record: dict[str, Any]) -> str:
     lines += [
         "",
         f"Steps: {steps}. Problems: {counts}.\n",
+        _work(record),
+        _tuning(record),
         _apart(record),
         _halting(record),
         _twins(record),
         *(_table(table) for table in record.get("tables", [])),
         note["after"],
+        _made(record),
     ]
     lines.append(f"\n![score against steps](images/reasoning_{note['name']}.png)\n")
     return "\n".join(line for line in lines if line is not None)
@@ -86,6 +91,58 @@ def _figure(record: dict[str, Any], score: float | None) -> str:
     if score is None:
         return "-"
     return f"{score:.3g}" if record["lower_is_better"] else f"{100 * score:.2f}"
+
+
+def _within(record: dict[str, Any], outcome: dict[str, Any], trial: str) -> str:
+    """The score at the most steps, with its interval where there is one."""
+    figure = _figure(record, list(outcome["scores"].get(trial, {"": None}).values())[-1])
+    ends = outcome.get("intervals", {}).get(trial)
+    if ends is None:
+        return figure
+    low, high = (f"{end:.3g}" if record["lower_is_better"] else f"{100 * end:.1f}" for end in ends)
+    return f"{figure} ({low} to {high})"
+
+
+def _work(record: dict[str, Any]) -> str | None:
+    """What each model executes; None where the record does not say."""
+    trials = list(record["metrics"])
+    firsts = {each["contender"]: each for each in reversed(_sorted(record)) if "flops" in each}
+    if not firsts:
+        return None
+    rows = []
+    for name in reversed(firsts):
+        flops = firsts[name]["flops"]
+        cells = [f"{flops[trial] / 1e6:,.3g}" if trial in flops else "-" for trial in trials]
+        rows.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(
+        [
+            "Executed a problem, in MFLOPs, at the steps above:\n",
+            f"| model | {' | '.join(trials)} |",
+            "|---" * (1 + len(trials)) + "|",
+            *rows,
+            "",
+        ]
+    )
+
+
+def _tuning(record: dict[str, Any]) -> str | None:
+    """The settings that rivals were tried with, and what each scored on the look that chooses weights."""
+    said = []
+    for name, tried in record.get("tuning", {}).items():
+        each = ", ".join(
+            f"{one['variant']} {_figure(record, one['score'])}{' (chosen)' if one.get('chosen') else ''}"
+            for one in tried
+        )
+        said.append(f"{name}: {each}.")
+    return f"Tuned on {record['choice']}, with a seed that is not reported. {' '.join(said)}\n" if said else None
+
+
+def _made(record: dict[str, Any]) -> str | None:
+    """The command, commit, date and processor; None where the record is older than these facts."""
+    facts = record["facts"]
+    if "commit" not in facts:
+        return None
+    return f"\nRecord: `{facts['command']}` at commit {facts['commit']}, {facts['date'][:10]}, {facts['processor']}, torch {facts['torch']}."
 
 
 def _apart(record: dict[str, Any]) -> str | None:

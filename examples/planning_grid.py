@@ -3,11 +3,12 @@ Planning on a grid: which way from everywhere?
 ==============================================
 
 Obstacles, a goal, and for every square the move that leads nearer. A message-passing cell that tells its four neighbours apart sees grids of 8 and 12 squares a side and is asked
-about up to 48, for as many steps as word from the goal takes to come round every corner. Beside it: the same cell without hidden units, the energy twin with the same parameters, a
+about up to 48, for as many steps as word from the goal takes to come round every corner. Beside it: the same cell without hidden units, the energy twin with the same parameters, a value iteration network, a
 feed-forward highway network of more than thirty times as many, and the answers that take no learning. Weights are chosen on held-out grids of 20 a side.
 """
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,8 +18,9 @@ import ebm
 from ebm.tasks import PlanningGrid
 from ebm.training import Pool, Recipe, Supervised, Validation
 from support.highway import Highway
-from support.reasoning import Contender, Experiment, Trial
+from support.reasoning import Contender, Experiment, Trial, Variant
 from support.reasoning_report import frames, run
+from support.rivals import VIN
 
 WIDTH = 24
 GRID = ebm.Grid(2, walls=0, directions=True)
@@ -50,10 +52,20 @@ def highway() -> Highway:
     return Highway(layer, 16, nn.Linear(36, 4))
 
 
+def vin(actions: int) -> VIN:
+    """The rival that a sceptic would name for planning: value iteration, three rounds for each square of a side."""
+    return VIN(2, 4, 32, actions)
+
+
 RULE = ebm.Progressive(TASK.loss, burn_in=(0, 60), steps=16)
 RECIPE = Recipe(updates=2000, batch=32, learning_rate=2e-2, every=100)
-SHORT = replace(RECIPE, updates=800, learning_rate=1e-2)
-"""What the rivals get."""
+SLOWER = replace(RECIPE, learning_rate=1e-2)
+"""What the twin and the highway network get: as many updates, at half of the learning rate."""
+VINS = tuple(
+    Variant(f"{actions} actions, rate {rate}", partial(vin, actions), replace(RECIPE, learning_rate=rate))
+    for actions in (10, 24)
+    for rate in (2e-3, 5e-3, 2e-2)
+)
 
 EXPERIMENT = Experiment(
     name="planning_grid",
@@ -61,9 +73,10 @@ EXPERIMENT = Experiment(
     tasks=(Pool(PlanningGrid(8), 4000), Pool(TASK, 4000)),
     contenders=(
         Contender("message cell, hidden units", cell, RULE, RECIPE),
-        Contender("its energy twin", twin, RULE, SHORT, trials=2, seeds=1),
+        Contender("its energy twin", twin, RULE, SLOWER, trials=2),
         Contender("message cell", plain, RULE, RECIPE, trials=3, seeds=1),
-        Contender("highway network", highway, Supervised(TASK.loss), SHORT, seeds=2),
+        Contender("value iteration network", partial(vin, 10), Supervised(TASK.loss), RECIPE, variants=VINS),
+        Contender("highway network", highway, Supervised(TASK.loss), SLOWER, seeds=2),
     ),
     looks=(Validation("12 a side", TASK, 100, 64), Validation("20 a side", PlanningGrid(20), 50, 128)),
     choice="20 a side",

@@ -3,10 +3,12 @@ Prefix sums: trained on 32 bits, asked about 2,048
 ==================================================
 
 A gated cell on a line is trained to say, at every bit, whether the ones so far are odd. It sees strings of 32 bits and is asked about strings sixty-four times as
-long, for as many steps as it takes. Beside it: the energy twin with the same parameters (one seed, and not on the longest strings: a step of it costs three), a feed-forward highway network of forty times as many, and the answers that take no
+long, for as many steps as it takes. Beside it: the energy twin with the same parameters (not on the longest strings: a step of it costs three), a gated recurrent unit (GRU) that reads the string once, a feed-forward highway network of forty times as many, and the answers that take no
 learning. Weights are chosen on held-out strings of 64 bits, twice the training's length.
 """
 
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,8 +18,9 @@ import ebm
 from ebm.tasks import PrefixSums
 from ebm.training import Recipe, Supervised, Validation
 from support.highway import Highway
-from support.reasoning import Contender, Experiment, Trial
+from support.reasoning import Contender, Experiment, Trial, Variant
 from support.reasoning_report import run
+from support.rivals import GRU
 
 WIDTH = 20
 TASK = PrefixSums(32)
@@ -43,8 +46,18 @@ def highway() -> Highway:
     return Highway(layer, 12, nn.Conv1d(40, 2, 1))
 
 
+def gru(width: int) -> GRU:
+    """The natural rival: one pass from left to right."""
+    return GRU(width)
+
+
 RULE = ebm.Progressive(TASK.loss, burn_in=(0, 100), steps=24, noise_start=0.5)
 RECIPE = Recipe(updates=400, batch=64, learning_rate=1e-2, every=50)
+GRUS = tuple(
+    Variant(f"width {width}, rate {rate}", partial(gru, width), replace(RECIPE, learning_rate=rate))
+    for width in (8, 16)
+    for rate in (3e-3, 1e-2, 3e-2)
+)
 LONG = Recipe(updates=1000, batch=32, learning_rate=3e-3, every=250)
 
 EXPERIMENT = Experiment(
@@ -53,7 +66,8 @@ EXPERIMENT = Experiment(
     tasks=(TASK,),
     contenders=(
         Contender("gated cell", cell, RULE, RECIPE),
-        Contender("its energy twin", twin, RULE, RECIPE, trials=2, seeds=1),
+        Contender("its energy twin", twin, RULE, RECIPE, trials=2),
+        Contender("GRU", partial(gru, 8), Supervised(TASK.loss), RECIPE, variants=GRUS),
         Contender("highway network", highway, Supervised(TASK.loss), LONG, seeds=3),
     ),
     looks=(Validation("32 bits", PrefixSums(32), 100, 64), Validation("64 bits", PrefixSums(64), 100, 128)),
@@ -62,7 +76,7 @@ EXPERIMENT = Experiment(
         Trial("32 bits", PrefixSums(32), 1000, (4, 8, 16, 24, 32, 48, 64), timed=50),
         Trial("128 bits", PrefixSums(128), 500, (16, 32, 64, 96, 128, 192, 256), timed=50),
         Trial("512 bits", PrefixSums(512), 300, (64, 128, 256, 384, 512, 640, 1024), timed=50),
-        Trial("2,048 bits", PrefixSums(2048), 25, (512, 1024, 2048, 2560, 4096), batch=25, timed=5),
+        Trial("2,048 bits", PrefixSums(2048), 100, (512, 1024, 2048, 2560, 4096), batch=25, timed=5),
     ),
 )
 

@@ -218,6 +218,8 @@ _FREE = frozenset(
         "transpose_",
         "unsafe_split",
         "masked_fill_",
+        "floor_divide",
+        "index_put_",
     ]
 )
 

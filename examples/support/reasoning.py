@@ -82,6 +82,7 @@ class Contender:
         recipe: how long and how fast; None where nothing is learned.
         trials: how many of the trials it takes, the first ones; None: all.
         seeds: how many of the seeds it is trained with, the first ones; None: all.
+        takes: whether it can take a task at all: of training, looks and trials the others are left out; None: every one.
         variants: each is trained with a seed of its own, and the one with the best score on the look that chooses weights gives ``build`` and ``recipe``.
     """
 
@@ -91,7 +92,12 @@ class Contender:
     recipe: Recipe | None
     trials: int | None = None
     seeds: int | None = None
+    takes: Callable[[Any], bool] | None = None
     variants: tuple[Variant, ...] = ()
+
+    def able(self, task: Task | Pool) -> bool:
+        """Whether it can take a task."""
+        return self.takes is None or self.takes(task.task if isinstance(task, Pool) else task)
 
 
 @dataclass(frozen=True)
@@ -276,14 +282,18 @@ def _made(experiment: Experiment, index: int, seed: int) -> Outcome:
     model = contender.build()
     seconds, update, look, apart = 0.0, 0, math.nan, {}
     if contender.rule is not None and contender.recipe is not None:
-        run = train(model, contender.rule, experiment.tasks, contender.recipe, seed=seed, validate=experiment.looks)
-        for name, by in [("last", None), *((look.name, look.name) for look in experiment.looks)] if index == 0 else []:
+        looks = tuple(look for look in experiment.looks if contender.able(look.task))
+        tasks = tuple(filter(contender.able, experiment.tasks))
+        run = train(model, contender.rule, tasks, contender.recipe, seed=seed, validate=looks)
+        first = index == 0 and experiment.trials
+        for name, by in [("last", None), *((look.name, look.name) for look in looks)] if first else []:
             run.load(model, by)
             apart[name] = {trial.name: _last_score(model, trial) for trial in experiment.trials[-2:-1]}
         run.load(model, experiment.choice)
         seconds = run.seconds
         update, look = run.chosen[experiment.choice][:2]
-    found = {trial.name: answered(model.eval(), trial) for trial in experiment.trials[: contender.trials]}
+    trials = [trial for trial in experiment.trials[: contender.trials] if contender.able(trial.task)]
+    found = {trial.name: answered(model.eval(), trial) for trial in trials}
     weights = {name: weight.detach().clone() for name, weight in model.state_dict().items()}
     return Outcome(
         contender=contender.name,
