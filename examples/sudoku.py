@@ -119,8 +119,8 @@ def further(model: ebm.Objective, smoke: bool) -> list[Table]:
         right, kept = _by_steps(model, HARD, count, counts, starts)
         by_starts += [[f"{starts}", *right], [f"{starts}, rules kept", *kept]]
     return [
-        _by_givens(model, FEW, "both kinds", 6 if smoke else 400, counts),
-        _by_givens(model, HARD, "singles do not solve", 6 if smoke else 400, counts),
+        _by_givens(model, FEW, "both kinds", 2 if smoke else 400, counts),
+        _by_givens(model, HARD, "singles do not solve", 2 if smoke else 400, counts),
         Table(
             "Breadth: boards with 17 to 34 givens right, in %, by starts and steps, the answer being that of the start at rest soonest (`Restarts(choose=LowestResidual())`); "
             "below each, the boards whose answer keeps every rule, which anyone can check without knowing the solution.",

@@ -81,7 +81,7 @@ class Sudoku(Task):
         found: list[Problems] = []
         missing = count
         for _ in range(_TRIES):
-            problems = self._drawn(max(missing, 16), generator)
+            problems = self._drawn(2 * missing, generator)
             right = (self._candidates(problems.x, True).sum(1) == 1).flatten(1).all(1) == self.singles
             rows = right.nonzero()[:missing, 0]
             found.append(Problems(problems.x[rows], problems.y[rows]))

@@ -126,20 +126,22 @@ class Experiment:
 
     def small(self) -> Experiment:
         """A few updates, a few problems: shows that it runs."""
-        tiny = tuple(
+
+        def tiny(recipe: Recipe) -> Recipe:
+            return replace(recipe, updates=2, every=2, batch=4)
+
+        contenders = tuple(
             replace(
                 each,
-                recipe=each.recipe and replace(each.recipe, updates=2, every=2),
-                variants=tuple(
-                    replace(one, recipe=replace(one.recipe, updates=2, every=2)) for one in each.variants[:2]
-                ),
+                recipe=each.recipe and tiny(each.recipe),
+                variants=tuple(replace(variant, recipe=tiny(variant.recipe)) for variant in each.variants[:2]),
             )
             for each in self.contenders
         )
         tasks = tuple(Pool(each.task, 8) if isinstance(each, Pool) else each for each in self.tasks)
         looks = tuple(replace(look, count=2, steps=2) for look in self.looks)
         trials = tuple(replace(trial, count=2, timed=None, steps=(1, 2, 4)) for trial in self.trials[:2])
-        return replace(self, contenders=tiny, tasks=tasks, looks=looks, trials=trials, fitted=20)
+        return replace(self, contenders=contenders, tasks=tasks, looks=looks, trials=trials, fitted=20)
 
 
 @dataclass(frozen=True)
