@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 import ebm
+from ebm.environment import environment
 from ebm.objective import Point
-from ebm.provenance import provenance
 
 
 def interleaved(calls: Mapping[str, Callable[[], Any]], repeats: int, warmup: int = 3) -> dict[str, list[float]]:
@@ -88,5 +88,5 @@ def write(path: str | None, name: str, results: Any) -> None:
     if path is None:
         return
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text(json.dumps({"benchmark": name, "facts": provenance(), "results": results}, indent=2) + "\n")
+    Path(path).write_text(json.dumps({"benchmark": name, "facts": environment(), "results": results}, indent=2) + "\n")
     print(f"\nwrote {path}", file=sys.stderr)

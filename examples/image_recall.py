@@ -23,7 +23,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import ebm
-from ebm.provenance import provenance
+from ebm.environment import environment
 from hebbian.memory import HopfieldMemory, PseudoInverse
 from support.data import mnist_subset
 
@@ -131,7 +131,7 @@ def main(argv: list[str] | None = None) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     facts = {
         "smoke": args.smoke,
-        **provenance(),
+        **environment(),
     }
     (args.out / "image_recall.json").write_text(
         json.dumps({"facts": facts, "recalled": table, "shown": example}, indent=1)

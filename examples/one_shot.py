@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ebm.provenance import provenance
+from ebm.environment import environment
 from hebbian.plasticity import DifferentiablePlasticity, run, unit
 from support.data import mnist_subset
 
@@ -188,7 +188,7 @@ def main(argv: list[str] | None = None) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     facts = {
         "smoke": args.smoke,
-        **provenance(),
+        **environment(),
     }
     (args.out / "one_shot.json").write_text(json.dumps({"facts": facts, "found": found}, indent=1))
     picture(args.out / "one_shot.png", found)

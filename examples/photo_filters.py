@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import ebm
-from ebm.provenance import provenance
+from ebm.environment import environment
 from hebbian import ICA, Dense, Falling, OjaSubspace, Sanger, Scheduled, step
 from hebbian.sparse import DualityGap, ResidualHebb, SparseCoding
 from support.patches import PHOTOGRAPHS, photograph
@@ -149,7 +149,7 @@ def main(argv: list[str] | None = None) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     facts = {
         "smoke": args.smoke,
-        **provenance(),
+        **environment(),
     }
     (args.out / "photo_filters.json").write_text(
         json.dumps({"facts": facts, "localised": found, "noise": noise}, indent=1)

@@ -19,7 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import ebm
-from ebm.provenance import provenance
+from ebm.environment import environment
 from hebbian.plasticity import DeepMemory, FastWeights, LinearMemory, Pairs, ridge_memory, run, tokens, unit
 
 KEYS, VALUES, PAIRS, ASKED = 32, 16, 64, 256
@@ -151,7 +151,7 @@ def main(argv: list[str] | None = None) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     facts = {
         "smoke": args.smoke,
-        **provenance(),
+        **environment(),
     }
     whole = {"facts": facts, "said": said, "steps": steps, "errors": panels}
     (args.out / "test_time_memory.json").write_text(json.dumps(whole, indent=1))

@@ -21,7 +21,7 @@ _LOOP = (*_SAYS, "ebm.solvers.base", "ebm.engine.field", "ebm.engine.flops", "eb
 MAY_IMPORT = {
     "ebm.rows": (),
     "ebm.version": (),
-    "ebm.provenance": ("ebm.version",),
+    "ebm.environment": ("ebm.version",),
     "ebm.noise": ("ebm.rows",),
     "ebm.objective": _BASE,
     "ebm.solution": (*_BASE, "ebm.objective"),

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import ebm
-from ebm.provenance import provenance
+from ebm.environment import environment
 from support.landscapes import Task
 
 __all__ = ["Result", "compare", "picture", "print_table", "verdict", "write_json"]
@@ -170,7 +170,7 @@ def verdict(result: Result) -> str:
 def write_json(path: Path, results: list[Result], sentences: list[str], smoke: bool) -> None:
     """All figures, every seed, with machine and versions."""
     facts = {
-        **provenance(),
+        **environment(),
         "smoke": smoke,
     }
     tasks = [

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ebm.provenance import provenance
+from ebm.environment import environment
 from hebbian.memory.capacity import HOPFIELD_CAPACITY, dense_capacity, extrapolate, hopfield_overlap, projection_load
 from support.loads import Cliff, Growth, Noise
 
@@ -82,7 +82,7 @@ def write_json(path: Path, found: dict[str, Any], said: list[str], smoke: bool) 
     """All figures, with machine and versions."""
     facts = {
         "smoke": smoke,
-        **provenance(),
+        **environment(),
     }
     whole = {
         name: [asdict(p) for p in part] if isinstance(part, list) else asdict(part) for name, part in found.items()

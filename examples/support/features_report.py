@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ebm.provenance import provenance
+from ebm.environment import environment
 from support.dataset import Dataset, Split
 from support.features import RULES, View, accuracy, frozen, learned, patches
 
@@ -108,7 +108,7 @@ def write_json(path: Path, results: list[Result], sentences: list[str], smoke: b
     """All figures, with machine and versions."""
     facts = {
         "smoke": smoke,
-        **provenance(),
+        **environment(),
         "verdict": sentences,
     }
     entries: list[dict[str, Any]] = [

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import ebm
-from ebm.provenance import provenance
+from ebm.environment import environment
 from support.answering import halted
 from support.reasoning import Experiment, Outcome, baselines, learned, tuned
 
@@ -125,7 +125,7 @@ def write(folder: Path, name: str, record: dict[str, Any]) -> None:
 
 def facts(smoke: bool) -> dict[str, Any]:
     """What a record says of how it was made."""
-    return {"smoke": smoke, **provenance()}
+    return {"smoke": smoke, **environment()}
 
 
 def _plain(outcome: Outcome) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ebm.provenance import provenance
+from ebm.environment import environment
 from support.data import Split
 from support.evaluation import Curve, Entry
 
@@ -77,7 +77,7 @@ def _described(e: Entry) -> str:
 
 def write_json(path: Path, facts: dict[str, Any], entries: list[Entry], curves: list[Curve], sentence: str) -> None:
     """All figures, with machine and versions."""
-    facts = facts | provenance()
+    facts = facts | environment()
     rows = [vars(e) for e in entries]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(

@@ -14,10 +14,10 @@ import torch
 
 from ebm.version import __version__
 
-__all__ = ["provenance"]
+__all__ = ["environment"]
 
 
-def provenance() -> dict[str, Any]:
+def environment() -> dict[str, Any]:
     """The command, commit, date, machine and versions, for a file of results.
 
     Returns:
@@ -26,8 +26,8 @@ def provenance() -> dict[str, Any]:
         ``python``, ``torch`` and ``equilibrate``.
 
     Example:
-        >>> from ebm.provenance import provenance
-        >>> sorted(provenance())
+        >>> from ebm.environment import environment
+        >>> sorted(environment())
         ['command', 'commit', 'date', 'equilibrate', 'processor', 'python', 'system', 'threads', 'torch']
     """
     return {
