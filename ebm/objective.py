@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ebm.engine.stop import Stop
     from ebm.solvers.base import Solver
 
-__all__ = ["Energy", "Flip", "Gap", "Lasso", "Objective", "Point", "Product", "Update", "variable"]
+__all__ = ["Energy", "Flip", "Gap", "Lasso", "Objective", "Point", "Product", "Update", "alias", "variable"]
 
 Product = Callable[..., Any]
 """A linear map of row trees shaped like the latent, each sample by itself."""
@@ -190,7 +190,7 @@ class Update(Objective):
     :math:`f(z; x) - z`; there is no energy, so best-so-far ranks by residual.
 
     Raises:
-        ValueError: from `point`, if ``forward`` returns another shape than ``z``.
+        ValueError: from `point`, if ``forward`` returns other parts than ``z`` has, or other shapes.
 
     Example:
         >>> import torch, ebm
@@ -213,15 +213,7 @@ class Update(Objective):
 
     def point(self, z: Any, c: Any) -> Point:
         """The latent and the move :math:`f(z) - z`; the energy is None."""
-        return Point(z, None, rows.map_rows(self._move, self(z, c), z))
-
-    def _move(self, new: Tensor, old: Tensor) -> Tensor:
-        if new.shape == old.shape:
-            return new - old
-        raise ValueError(
-            f"`{type(self).__name__}.forward` must return a latent like `z`, with leaves of shape {tuple(old.shape)}; "
-            f"got {tuple(new.shape)}. Map back to the shape of the latent."
-        )
+        return Point(z, None, rows.map_rows(torch.sub, rows.matched(self(z, c), z, self, "forward"), z))
 
 
 def slope(energy: Callable[[Any], Tensor], z: Any) -> tuple[Any, Tensor]:
@@ -248,7 +240,14 @@ def slope(energy: Callable[[Any], Tensor], z: Any) -> tuple[Any, Tensor]:
 
 
 def variable(leaf: Tensor, keep_graph: bool) -> Tensor:
-    """``leaf`` as something to differentiate in; with its own graph where that is kept."""
-    if keep_graph and leaf.requires_grad:
-        return leaf
-    return leaf.detach().requires_grad_()
+    """``leaf`` as something to differentiate in; where a graph is kept, behind it the leaf's own."""
+    return alias(leaf) if keep_graph and leaf.requires_grad else leaf.detach().requires_grad_()
+
+
+def alias(leaf: Tensor) -> Tensor:
+    """The same numbers behind a node of their own in the graph.
+
+    A derivative in the alias holds everything else: what the leaf itself was computed from, or what was computed from it (another part
+    of the latent, the condition), does not pass through the alias. Derivatives of what comes out still reach the leaf's own graph.
+    """
+    return leaf.view_as(leaf)
