@@ -15,7 +15,20 @@ if TYPE_CHECKING:
     from ebm.engine.stop import Stop
     from ebm.solvers.base import Solver
 
-__all__ = ["Energy", "Flip", "Gap", "Lasso", "Objective", "Point", "Product", "Update", "alias", "variable"]
+__all__ = [
+    "Energy",
+    "Flip",
+    "Gap",
+    "Lasso",
+    "Objective",
+    "Point",
+    "Product",
+    "Update",
+    "alias",
+    "spared",
+    "unwritten",
+    "variable",
+]
 
 Product = Callable[..., Any]
 """A linear map of row trees shaped like the latent, each sample by itself."""
@@ -96,6 +109,7 @@ class Objective(nn.Module):
 
     provides: frozenset[str] = frozenset()
     default_steps: int | None = None
+    _spares: frozenset[str] = frozenset()  # methods that were seen to leave their latent as it is
 
     def condition(self, x: Any) -> Any:
         """What depends on the observation alone, a row tree; computed once a call. By default ``x`` itself."""
@@ -213,7 +227,41 @@ class Update(Objective):
 
     def point(self, z: Any, c: Any) -> Point:
         """The latent and the move :math:`f(z) - z`; the energy is None."""
-        return Point(z, None, rows.map_rows(torch.sub, rows.matched(self(z, c), z, self, "forward"), z))
+        moved = rows.matched(spared(self, "forward", z, c), z, self, "forward")
+        return Point(z, None, rows.map_rows(torch.sub, moved, z))
+
+
+def spared(model: Objective, name: str, z: Any, c: Any) -> Any:
+    """What a method makes of a latent that it may write into: it works on copies, until it was once seen to leave its copy as it is."""
+    safe = name in model._spares
+    latent = z if safe else rows.map_rows(torch.clone, z)
+    if safe or torch.compiler.is_compiling():
+        return unwritten(model, name, latent, latent, c)
+    before = rows.versions(latent)
+    found = _method(model, name)(latent, c)
+    if rows.versions(latent) == before:
+        model._spares = model._spares | {name}
+    return found
+
+
+def unwritten(model: Any, name: str, z: Any, *given: Any) -> Any:
+    """What a method returns, once it is known that it left the latent ``z`` as it was; every storage has a counter of writes."""
+    method = _method(model, name)
+    if torch.compiler.is_compiling():
+        return method(*given)
+    before = rows.versions(z)
+    found = method(*given)
+    if rows.versions(z) == before:
+        return found
+    model._spares = model._spares - {name}
+    raise RuntimeError(
+        f"`{type(model).__name__}.{name}` must leave the latent as it is; it wrote into it. Make a new tensor, `z = 0.5 * z` in the "
+        "place of `z *= 0.5`, and leave out `inplace=True` in modules such as `torch.nn.ReLU`."
+    )
+
+
+def _method(model: Any, name: str) -> Any:
+    return model if name == "forward" else getattr(model, name)  # a call of the module runs its hooks
 
 
 def slope(energy: Callable[[Any], Tensor], z: Any) -> tuple[Any, Tensor]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ebm import rows
 from ebm.engine.flops import FlopCounter
 from ebm.noise import Draw
-from ebm.objective import Flip, Lasso, Objective, Point, Product, alias, variable
+from ebm.objective import Flip, Lasso, Objective, Point, Product, alias, spared, unwritten, variable
 
 __all__ = ["CountedField", "Meter", "evaluate", "learn_prices", "pullback", "read", "transposed"]
 
@@ -87,13 +87,11 @@ class CountedField:
 
     def prox(self, z: Any, size: float | Tensor) -> Any:
         self._count("prox")
-        return rows.matched(unwritten(self._objective, "prox", z, z, size, self._c), z, self._objective, "prox")
+        return _latent_of(self._objective, "prox", z, z, size, self._c)
 
     def resolvent(self, z: Any, size: float) -> Any:
         self._count("resolvent")
-        return rows.matched(
-            unwritten(self._objective, "resolvent", z, z, size, self._c), z, self._objective, "resolvent"
-        )
+        return _latent_of(self._objective, "resolvent", z, z, size, self._c)
 
     def lasso(self) -> Lasso:
         return self._objective.lasso(self._c)
@@ -106,7 +104,7 @@ class CountedField:
 def swept(objective: Any, z: Any, c: Any) -> Any:
     """Every unit in turn set to what it wants given the others, by the objective's own sweep where it has one."""
     if "sweep" in objective.provides:
-        return rows.matched(unwritten(objective, "sweep", z, z, c), z, objective, "sweep")
+        return _latent_of(objective, "sweep", z, z, c)
     state = rows.flatten(z)
     for unit in torch.arange(state.shape[1], device=state.device).expand(state.shape[0], -1).unbind(1):
         wanted = objective.conditional(rows.unflatten(state, z), c, unit)
@@ -168,6 +166,8 @@ def gauss_newton(objective: Any, z: Any, c: Any) -> Product:
     with torch.enable_grad():
         latent = rows.map_rows(lambda leaf: variable(leaf, keep), z)
         inputs, found = list(rows.leaves(latent)), residuals(latent)
+        if not found.requires_grad:  # no residual depends on anything that is differentiated
+            return lambda direction: rows.map_rows(torch.zeros_like, direction)
         along = torch.zeros_like(found, requires_grad=True)
         back = torch.autograd.grad(found, inputs, along, create_graph=True, materialize_grads=True)
     moved = [leaf.requires_grad for leaf in back]
@@ -175,7 +175,7 @@ def gauss_newton(objective: Any, z: Any, c: Any) -> Product:
     def product(direction: Any) -> Any:
         ends = [leaf for leaf, does in zip(back, moved, strict=True) if does]
         ahead = [v for v, does in zip(rows.leaves(direction), moved, strict=True) if does]
-        tilt = torch.autograd.grad(ends, along, ahead, retain_graph=True, create_graph=keep)[0]
+        tilt = torch.autograd.grad(ends, along, ahead, retain_graph=True, create_graph=keep, materialize_grads=True)[0]
         slopes = iter(
             torch.autograd.grad(found, inputs, tilt, retain_graph=True, create_graph=keep, materialize_grads=True)
         )
@@ -234,21 +234,12 @@ def evaluate(objective: Objective, z: Any, c: Any) -> Point:
 
 def read(objective: Objective, z: Any, c: Any) -> Any:
     """The answer read off a latent."""
-    return unwritten(objective, "readout", z, z, c)
+    return spared(objective, "readout", z, c)
 
 
-def unwritten(objective: Any, what: str, z: Any, *given: Any) -> Any:
-    """What a method of the objective returns, once it is known that it left the latent ``z`` as it was."""
-    if torch.compiler.is_compiling():
-        return getattr(objective, what)(*given)
-    before = rows.versions(z)
-    found = getattr(objective, what)(*given)
-    if rows.versions(z) == before:
-        return found
-    raise RuntimeError(
-        f"`{type(objective).__name__}.{what}` must leave the latent as it is; it wrote into it. Make a new tensor, `z = 0.5 * z` in the "
-        "place of `z *= 0.5`, and leave out `inplace=True` in modules such as `torch.nn.ReLU`."
-    )
+def _latent_of(objective: Any, name: str, z: Any, *given: Any) -> Any:
+    """What a method of the objective makes of a latent ``z``, in the order of that."""
+    return rows.matched(unwritten(objective, name, z, *given), z, objective, name)
 
 
 def _own(leaf: Tensor) -> Tensor:

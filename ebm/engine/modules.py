@@ -85,7 +85,7 @@ def refusal(model: nn.Module, part: Unsteady) -> ValueError:
     )
     cure = ", or use LayerNorm or GroupNorm" if isinstance(part.module, _NormBase) else ""
     return ValueError(
-        f"`{type(model).__name__}` {what}, which {part.fault}. Call `.eval()` on it{cure}; gradients pass in eval mode, too."
+        f"`{type(model).__name__}` {what}, which {part.fault}. Call `.eval()` on it{cure}. Gradients pass in eval mode, too."
     )
 
 
