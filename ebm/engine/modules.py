@@ -98,7 +98,8 @@ def watched(model: nn.Module, parts: Sequence[Unsteady]) -> Iterator[None]:
         if threading.get_ident() == here:
             raise refusal(model, part)
 
-    handles = [part.module.register_forward_pre_hook(functools.partial(refuse, part)) for part in parts]
+    # before all other hooks: an estimate that is made in one must not move
+    handles = [part.module.register_forward_pre_hook(functools.partial(refuse, part), prepend=True) for part in parts]
     try:
         yield
     finally:
