@@ -233,35 +233,39 @@ class Update(Objective):
 
 def spared(model: Objective, name: str, z: Any, c: Any) -> Any:
     """What a method makes of a latent that it may write into: it works on copies, until it was once seen to leave its copy as it is."""
+    method = model if name == "forward" else getattr(model, name)  # a call of the module runs its hooks
     safe = name in model._spares
     latent = z if safe else rows.map_rows(torch.clone, z)
-    if safe or torch.compiler.is_compiling():
-        return unwritten(model, name, latent, latent, c)
+    if torch.compiler.is_compiling():
+        return method(latent, c)
     before = rows.versions(latent)
-    found = _method(model, name)(latent, c)
+    found = method(latent, c)
     if rows.versions(latent) == before:
-        model._spares = model._spares | {name}
+        if not safe:
+            model._spares = model._spares | {name}
+    elif safe:
+        model._spares = model._spares - {name}
+        raise _wrote(f"`{type(model).__name__}.{name}`")
     return found
 
 
 def unwritten(model: Any, name: str, z: Any, *given: Any) -> Any:
     """What a method returns, once it is known that it left the latent ``z`` as it was; every storage has a counter of writes."""
-    method = _method(model, name)
+    method = getattr(model, name)
     if torch.compiler.is_compiling():
         return method(*given)
     before = rows.versions(z)
     found = method(*given)
     if rows.versions(z) == before:
         return found
-    model._spares = model._spares - {name}
-    raise RuntimeError(
-        f"`{type(model).__name__}.{name}` must leave the latent as it is; it wrote into it. Make a new tensor, `z = 0.5 * z` in the "
-        "place of `z *= 0.5`, and leave out `inplace=True` in modules such as `torch.nn.ReLU`."
+    raise _wrote(f"`{type(model).__name__}.{name}`")
+
+
+def _wrote(who: str) -> RuntimeError:
+    return RuntimeError(
+        f"{who} must leave the latent as it is; it wrote into it. Make a new tensor, `z = 0.5 * z` in the place of `z *= 0.5`, and "
+        "leave out `inplace=True` in modules such as `torch.nn.ReLU`."
     )
-
-
-def _method(model: Any, name: str) -> Any:
-    return model if name == "forward" else getattr(model, name)  # a call of the module runs its hooks
 
 
 def slope(energy: Callable[[Any], Tensor], z: Any) -> tuple[Any, Tensor]:
@@ -281,7 +285,10 @@ def slope(energy: Callable[[Any], Tensor], z: Any) -> tuple[Any, Tensor]:
     with torch.enable_grad():
         latent = rows.map_rows(lambda leaf: variable(leaf, keep_graph), z)
         inputs = list(rows.leaves(latent))
+        before = rows.versions(latent) if keep_graph else 0
         each = energy(latent)
+        if keep_graph and rows.versions(latent) != before:  # without a graph autograd refuses to write into a leaf
+            raise _wrote("An energy")
         slopes = iter(torch.autograd.grad(each.sum(), inputs, create_graph=keep_graph, materialize_grads=True))
     gradient = rows.map_rows(lambda _: next(slopes), latent)
     return gradient, (each if keep_graph else each.detach())

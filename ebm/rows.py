@@ -154,9 +154,12 @@ def _described(node: Any) -> str:
 
 def versions(tree: Any) -> int:
     """A number that grows whenever a row tensor of the tree is written in place; its storage counts, however it is viewed."""
-    if isinstance(tree, Tensor):
-        return 0 if tree.is_inference() else tree._version  # an inference tensor cannot be written outside that mode
-    return sum(map(versions, leaves(tree)))
+    if not isinstance(tree, Tensor):
+        return sum(map(versions, leaves(tree)))
+    try:
+        return tree._version
+    except RuntimeError:  # an inference tensor, which cannot be written outside of that mode
+        return 0
 
 
 def leaves(tree: Any) -> Iterator[Tensor]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ebm import rows
 from ebm.engine.flops import FlopCounter
 from ebm.noise import Draw
-from ebm.objective import Flip, Lasso, Objective, Point, Product, alias, spared, unwritten, variable
+from ebm.objective import Energy, Flip, Lasso, Objective, Point, Product, Update, alias, spared, unwritten, variable
 
 __all__ = ["CountedField", "Meter", "evaluate", "learn_prices", "pullback", "read", "transposed"]
 
@@ -212,24 +212,30 @@ def learn_prices(meter: Meter, objective: Any, kinds: Iterable[str], z: Any, c: 
 
 def evaluate(objective: Objective, z: Any, c: Any) -> Point:
     """The point at ``z``; the force in the order of the latent, and force and energy in its dtype, whatever dtype the products ran in."""
-    if torch.compiler.is_compiling():
-        point = objective.point(z, c)
+    graph = torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    latent = rows.map_rows(_own, z) if graph else z
+    if type(objective).point in _KEPT:
+        point = objective.point(latent, c)
     else:
-        latent = rows.map_rows(_own, z) if torch.is_grad_enabled() else z
-        point = unwritten(objective, "point", latent, latent, c)
-        if point.z is latent:
-            point = point._replace(z=z)
-    force = rows.matched(point.force, z, objective, "point(...).force")
-    if force is not point.force:
-        point = point._replace(force=force)
-    if point.z is not z:
-        point = point._replace(z=rows.matched(point.z, z, objective, "point(...).z"))
+        point = _ordered(unwritten(objective, "point", latent, latent, c), latent, objective)
+    if graph and point.z is latent:
+        point = point._replace(z=z)
     dtype = rows.first_leaf(z).dtype
     if rows.first_leaf(point.force).dtype != dtype:
         point = point._replace(force=rows.map_rows(lambda f, latent: f.to(latent.dtype), point.force, z))
     if point.energy is not None and point.energy.dtype != dtype:
         point = point._replace(energy=point.energy.to(dtype))
     return point
+
+
+_KEPT = (Energy.point, Update.point)  # they do by themselves what a closed form is held to
+
+
+def _ordered(point: Point, z: Any, objective: Objective) -> Point:
+    """The point with its parts in the order of the latent."""
+    latent = point.z if point.z is z else rows.matched(point.z, z, objective, "point(...).z")
+    force = rows.matched(point.force, z, objective, "point(...).force")
+    return point if latent is point.z and force is point.force else Point(latent, point.energy, force)
 
 
 def read(objective: Objective, z: Any, c: Any) -> Any:
