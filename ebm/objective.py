@@ -15,7 +15,20 @@ if TYPE_CHECKING:
     from ebm.engine.stop import Stop
     from ebm.solvers.base import Solver
 
-__all__ = ["Energy", "Flip", "Gap", "Lasso", "Objective", "Point", "Product", "Update", "variable"]
+__all__ = [
+    "Energy",
+    "Flip",
+    "Gap",
+    "Lasso",
+    "Objective",
+    "Point",
+    "Product",
+    "Update",
+    "alias",
+    "spared",
+    "unwritten",
+    "variable",
+]
 
 Product = Callable[..., Any]
 """A linear map of row trees shaped like the latent, each sample by itself."""
@@ -96,6 +109,7 @@ class Objective(nn.Module):
 
     provides: frozenset[str] = frozenset()
     default_steps: int | None = None
+    _spares: frozenset[str] = frozenset()  # methods that were seen to leave their latent as it is
 
     def condition(self, x: Any) -> Any:
         """What depends on the observation alone, a row tree; computed once a call. By default ``x`` itself."""
@@ -190,7 +204,7 @@ class Update(Objective):
     :math:`f(z; x) - z`; there is no energy, so best-so-far ranks by residual.
 
     Raises:
-        ValueError: from `point`, if ``forward`` returns another shape than ``z``.
+        ValueError: from `point`, if ``forward`` returns other parts than ``z`` has, or other shapes.
 
     Example:
         >>> import torch, ebm
@@ -213,15 +227,45 @@ class Update(Objective):
 
     def point(self, z: Any, c: Any) -> Point:
         """The latent and the move :math:`f(z) - z`; the energy is None."""
-        return Point(z, None, rows.map_rows(self._move, self(z, c), z))
+        moved = rows.matched(spared(self, "forward", z, c), z, self, "forward")
+        return Point(z, None, rows.map_rows(torch.sub, moved, z))
 
-    def _move(self, new: Tensor, old: Tensor) -> Tensor:
-        if new.shape == old.shape:
-            return new - old
-        raise ValueError(
-            f"`{type(self).__name__}.forward` must return a latent like `z`, with leaves of shape {tuple(old.shape)}; "
-            f"got {tuple(new.shape)}. Map back to the shape of the latent."
-        )
+
+def spared(model: Objective, name: str, z: Any, c: Any) -> Any:
+    """What a method makes of a latent that it may write into: it works on copies, until it was once seen to leave its copy as it is."""
+    method = model if name == "forward" else getattr(model, name)  # a call of the module runs its hooks
+    safe = name in model._spares
+    latent = z if safe else rows.map_rows(torch.clone, z)
+    if torch.compiler.is_compiling():
+        return method(latent, c)
+    before = rows.versions(latent)
+    found = method(latent, c)
+    if rows.versions(latent) == before:
+        if not safe:
+            model._spares = model._spares | {name}
+    elif safe:
+        model._spares = model._spares - {name}
+        raise _wrote(f"`{type(model).__name__}.{name}`")
+    return found
+
+
+def unwritten(model: Any, name: str, z: Any, *given: Any) -> Any:
+    """What a method returns, once it is known that it left the latent ``z`` as it was; every storage has a counter of writes."""
+    method = getattr(model, name)
+    if torch.compiler.is_compiling():
+        return method(*given)
+    before = rows.versions(z)
+    found = method(*given)
+    if rows.versions(z) == before:
+        return found
+    raise _wrote(f"`{type(model).__name__}.{name}`")
+
+
+def _wrote(who: str) -> RuntimeError:
+    return RuntimeError(
+        f"{who} must leave the latent as it is; it wrote into it. Make a new tensor, `z = 0.5 * z` in the place of `z *= 0.5`, and "
+        "leave out `inplace=True` in modules such as `torch.nn.ReLU`."
+    )
 
 
 def slope(energy: Callable[[Any], Tensor], z: Any) -> tuple[Any, Tensor]:
@@ -241,14 +285,24 @@ def slope(energy: Callable[[Any], Tensor], z: Any) -> tuple[Any, Tensor]:
     with torch.enable_grad():
         latent = rows.map_rows(lambda leaf: variable(leaf, keep_graph), z)
         inputs = list(rows.leaves(latent))
+        before = rows.versions(latent) if keep_graph else 0
         each = energy(latent)
+        if keep_graph and rows.versions(latent) != before:  # without a graph autograd refuses to write into a leaf
+            raise _wrote("An energy")
         slopes = iter(torch.autograd.grad(each.sum(), inputs, create_graph=keep_graph, materialize_grads=True))
     gradient = rows.map_rows(lambda _: next(slopes), latent)
     return gradient, (each if keep_graph else each.detach())
 
 
 def variable(leaf: Tensor, keep_graph: bool) -> Tensor:
-    """``leaf`` as something to differentiate in; with its own graph where that is kept."""
-    if keep_graph and leaf.requires_grad:
-        return leaf
-    return leaf.detach().requires_grad_()
+    """``leaf`` as something to differentiate in; where a graph is kept, behind it the leaf's own."""
+    return alias(leaf) if keep_graph and leaf.requires_grad else leaf.detach().requires_grad_()
+
+
+def alias(leaf: Tensor) -> Tensor:
+    """The same numbers behind a node of their own in the graph.
+
+    A derivative in the alias holds everything else: what the leaf itself was computed from, or what was computed from it (another part
+    of the latent, the condition), does not pass through the alias. Derivatives of what comes out still reach the leaf's own graph.
+    """
+    return leaf.view_as(leaf)

@@ -26,12 +26,14 @@ __all__ = [
     "flatten",
     "leaves",
     "map_rows",
+    "matched",
     "probe",
     "put",
     "rms",
     "scale",
     "take",
     "unflatten",
+    "versions",
     "where",
 ]
 
@@ -77,6 +79,87 @@ def map_rows(fn: Callable[..., Tensor], tree: Any, *others: Any) -> Any:
         f"A row tree holds tensors, None, Shared(...), dicts, tuples and lists; got {type(tree).__name__}. "
         "Turn it into a tensor whose first axis is the sample, or wrap what belongs to no sample in Shared(...)."
     )
+
+
+def matched(tree: Any, like: Any, owner: Any, what: str) -> Any:
+    """``tree`` with its parts in the order of ``like``; ``tree`` itself where they are so already.
+
+    Parts of dicts and NamedTuples are paired by name, of tuples and lists by number. What is walked leaf by leaf beside a
+    latent is brought into the latent's order here, once, where a model hands it over.
+
+    Args:
+        tree: a row tree, with a leaf for each leaf of ``like``, of the same shape.
+        like: the row tree whose order and kinds of nodes the result has.
+        owner: whose ``what`` gave the tree, for the error.
+        what: the method's name, for the error.
+
+    Raises:
+        ValueError: a part that ``like`` does not have, one too few, or a leaf of another shape.
+
+    Example:
+        >>> import torch
+        >>> from ebm.rows import matched
+        >>> latent = {"a": torch.zeros(1), "b": torch.zeros(1)}
+        >>> list(matched({"b": torch.ones(1), "a": torch.ones(1)}, latent, None, "forward"))
+        ['a', 'b']
+    """
+    return tree if _alike(tree, like) else _arranged(tree, like, f"`{type(owner).__name__}.{what}`", ())
+
+
+def _alike(tree: Any, like: Any) -> bool:
+    if isinstance(like, Tensor):
+        return isinstance(tree, Tensor) and tree.shape == like.shape
+    if type(tree) is not type(like):
+        return False
+    if isinstance(like, dict):
+        return list(tree) == list(like) and all(map(_alike, tree.values(), like.values()))
+    if isinstance(like, (tuple, list)) and not isinstance(like, Shared):
+        return len(tree) == len(like) and all(map(_alike, tree, like))
+    return True
+
+
+def _arranged(tree: Any, like: Any, name: str, path: tuple[Any, ...]) -> Any:
+    if _alike(tree, like):
+        return tree
+    fields = hasattr(tree, "_fields") and hasattr(like, "_fields")
+    named, wanted = _parts(tree, fields), _parts(like, fields)
+    same_kind = isinstance(tree, dict) == isinstance(like, dict)
+    if named is None or wanted is None or not same_kind or named.keys() != wanted.keys():
+        where = "".join(f"[{key!r}]" for key in path)
+        raise ValueError(
+            f"{name} must give a row tree like the latent `z`: `z{where}` is a {_described(like)}; got a {_described(tree)}. "
+            "Give one leaf for each leaf of the latent, of its shape and under its name."
+        )
+    found = {key: _arranged(named[key], part, name, (*path, key)) for key, part in wanted.items()}
+    if isinstance(like, dict):
+        return found
+    return type(like)(*found.values()) if hasattr(like, "_fields") else type(like)(found.values())
+
+
+def _parts(node: Any, fields: bool) -> dict[Any, Any] | None:
+    """What a node holds, by key, by field or else by number; None for a leaf."""
+    if isinstance(node, dict):
+        return node
+    if not isinstance(node, (tuple, list)) or isinstance(node, Shared):
+        return None
+    return dict(zip(node._fields if fields else range(len(node)), node, strict=True))  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _described(node: Any) -> str:
+    if isinstance(node, Tensor):
+        return f"tensor of shape {tuple(node.shape)}"
+    parts = _parts(node, hasattr(node, "_fields"))
+    return type(node).__name__ + ("" if parts is None else f" of {', '.join(map(repr, parts)) or 'no part'}")
+
+
+def versions(tree: Any) -> int:
+    """A number that grows whenever a row tensor of the tree is written in place; its storage counts, however it is viewed."""
+    if not isinstance(tree, Tensor):
+        return sum(map(versions, leaves(tree)))
+    try:
+        return tree._version
+    except RuntimeError:  # an inference tensor, which cannot be written outside of that mode
+        return 0
 
 
 def leaves(tree: Any) -> Iterator[Tensor]:

@@ -81,10 +81,13 @@ class Adjoint(ABC):
 
     Attributes:
         graph: whether anything is differentiated; then the last point is kept by default, not the best.
+        trains: whether the call is part of training, so that modules which run once a call (in `condition`, the start or the read-out)
+            may be in train mode.
         needs: what the solver must provide (see `Solver.provides`).
     """
 
     graph: ClassVar[bool] = True
+    trains: ClassVar[bool] = True
     needs: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
@@ -107,6 +110,7 @@ class Detached(Adjoint):
     """
 
     graph: ClassVar[bool] = False
+    trains: ClassVar[bool] = False
 
     def settle(self, run: Run, carry: Carry) -> Iterator[Stage]:
         return run(carry, graph=False)

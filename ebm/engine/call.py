@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,10 +15,11 @@ from ebm import rows
 from ebm.engine import door
 from ebm.engine.adjoint import Adjoint, Stage
 from ebm.engine.budget import Budget, CallLimits
-from ebm.engine.carry import Starter, describe, identity, owned_tensors
+from ebm.engine.carry import Starter, describe, identity
 from ebm.engine.compiled import CompiledStep, compiled_step
-from ebm.engine.field import Meter, learn_prices
+from ebm.engine.field import Meter, learn_prices, read
 from ebm.engine.loop import Problem, Settling, walk
+from ebm.engine.modules import refusal, survey, watched
 from ebm.engine.runner import Runner
 from ebm.engine.stop import Stop
 from ebm.engine.watch import Progress, Trace
@@ -63,7 +65,9 @@ class Call:
         self.options = options
         self.model = model
         self._check_types()
-        owned = owned_tensors(model)
+        owned, self._unsteady = survey(model)
+        if self._unsteady and not options.adjoint.trains:
+            raise refusal(model, self._unsteady[0])
         home = next((t for t in owned.values() if t.is_floating_point()), None)
         self.batch = door.check_observation(x, home)
         self._steps = self._granted_steps()
@@ -81,7 +85,7 @@ class Call:
         if options.start is not None:
             door.check_latent("start", options.start, self.batch, home)
         self.graph = options.adjoint.graph and torch.is_grad_enabled()
-        self.x = self._own(x)
+        self.x = self._own(x, copy=True)  # a model that writes into it leaves the caller's alone
         self.dtype = (
             home
             if home is not None
@@ -172,11 +176,11 @@ class Call:
             return self.model.default_steps
         return o.steps
 
-    def _own(self, tree: Any) -> Any:
+    def _own(self, tree: Any, copy: bool = False) -> Any:
         """A tree the call may use: out of inference mode, and without a graph unless one is kept."""
 
         def own(leaf: Tensor) -> Tensor:
-            leaf = leaf.clone() if leaf.is_inference() else leaf
+            leaf = leaf.clone() if copy or leaf.is_inference() else leaf
             return leaf if self.graph else leaf.detach()
 
         with torch.inference_mode(False):
@@ -236,6 +240,7 @@ class Call:
         """The condition, the problem, the first carry and the limits; everything here is on the clock."""
         o, model, meter = self.options, self.model, self.meter
         c = self._c = meter.run("condition", model.condition, self.x)
+        self._c_version = rows.versions(c)
         self._fixed += self.batch * meter.price("condition", self.x)
         meter.given(c)
         keep = o.keep or ("last" if self.graph else self.solver.keep)
@@ -246,10 +251,14 @@ class Call:
             model, self.solver, self.stop, c, keep == "best", compact, meter, self._compiled or walk, stride
         )
         starter = Starter(self.problem, self.x, self.dtype, self.graph, o.generator)
+        if self._unsteady:
+            # training: what runs once a call may be in train mode, what runs in a step may not
+            starter.guard = partial(watched, model, self._unsteady)
         if o.resume is None:
             self.first = starter.begin(None if o.start is None else self._own(o.start))
         else:
             self.first = starter.resume(self._own(o.resume.carry), o.resume.origin.stop != self.origin.stop)
+        self._check_condition()
         self._fixed += starter.fixed
         self.executed_before = starter.executed
         self._learn_prices()
@@ -291,7 +300,14 @@ class Call:
         z, meter = self.first.point.z, self.meter
         learn_prices(meter, self.model, self.solver.most(z), z, self._c)
         with torch.no_grad():
-            meter.learn("readout", self.model.readout, z, self._c)
+            meter.learn("readout", partial(read, self.model), z, self._c)
+
+    def _check_condition(self) -> None:
+        if rows.versions(self._c) != self._c_version:
+            raise RuntimeError(
+                f"`{type(self.model).__name__}` must leave its condition as it is; one of its methods wrote into it. Make a new tensor, "
+                "`c + z` in the place of `c += z`, and leave out `inplace=True` in modules such as `torch.nn.ReLU`."
+            )
 
     def _check_flops_end(self, limits: CallLimits) -> None:
         """A FLOP budget ends a call only if a step costs FLOPs."""
@@ -314,7 +330,8 @@ class Call:
     def _solution(self, stage: Stage) -> Solution:
         carry = stage.carry()
         kept = carry.point if carry.best is None else carry.best
-        answer = self.meter.run("readout", self.model.readout, kept.z, self._c)
+        answer = self.meter.run("readout", partial(read, self.model), kept.z, self._c)
+        self._check_condition()
         flops = self._used()[1]
         return Solution(
             z=kept.z,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -16,18 +17,9 @@ from ebm.noise import Draw, draw_keys
 from ebm.objective import Objective, Point
 from ebm.solution import Carry, Status
 
-__all__ = ["Starter", "describe", "identity", "owned_tensors"]
+__all__ = ["Starter", "describe", "identity"]
 
 _REOPENED = (Status.OUT_OF_STEPS, Status.OUT_OF_TIME, Status.OUT_OF_FLOPS, Status.STOPPED)
-
-
-def owned_tensors(model: Objective) -> dict[str, Tensor]:
-    """The parameters and buffers of a model by name, in one walk over its modules."""
-    found: dict[str, Tensor] = {}
-    for prefix, module in model.named_modules():
-        for held in (module._parameters, module._buffers):
-            found.update({f"{prefix}.{name}" if prefix else name: t for name, t in held.items() if t is not None})
-    return found
 
 
 def identity(model: Objective, owned: Mapping[str, Tensor]) -> str:
@@ -53,7 +45,10 @@ class Starter:
     Attributes:
         fixed: FLOPs of the start.
         executed: FLOPs of the samples' evaluations.
+        guard: what an evaluation is made within.
     """
+
+    guard: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def __init__(
         self, problem: Problem, x: Any, dtype: torch.dtype, graph: bool, generator: torch.Generator | None
@@ -73,6 +68,7 @@ class Starter:
         device = next(rows.leaves(self._x)).device
         keys = draw_keys(self._batch, device, self._generator)
         z = self._initial(keys) if start is None else start
+        z = rows.map_rows(torch.clone, z)  # it may be the observation, a parameter or the caller's own tensor
         z = problem.solver.start(self._latent_dtype(z))
         point = self._evaluate(z, problem.c)
         zeros = torch.zeros(self._batch, dtype=torch.int64, device=device)
@@ -143,7 +139,7 @@ class Starter:
         def at(latent: Any, condition: Any) -> Point:
             return evaluate(problem.objective, latent, condition)
 
-        with torch.set_grad_enabled(self._graph):
+        with torch.set_grad_enabled(self._graph), self.guard():
             point = problem.meter.run("point", at, z, c)
         good = rows.finite(tuple(point)) if self._graph else None
         if good is None or bool(good.all()):

@@ -12,9 +12,9 @@ from torch import Tensor
 from ebm import rows
 from ebm.engine.flops import FlopCounter
 from ebm.noise import Draw
-from ebm.objective import Flip, Lasso, Objective, Point, Product, variable
+from ebm.objective import Energy, Flip, Lasso, Objective, Point, Product, Update, alias, spared, unwritten, variable
 
-__all__ = ["CountedField", "Meter", "evaluate", "learn_prices", "pullback", "transposed"]
+__all__ = ["CountedField", "Meter", "evaluate", "learn_prices", "pullback", "read", "transposed"]
 
 
 class CountedField:
@@ -60,7 +60,7 @@ class CountedField:
 
     def conditional(self, z: Any, block: Tensor) -> Tensor:
         self._count("conditional")
-        return self._objective.conditional(z, self._c, block)
+        return unwritten(self._objective, "conditional", z, z, self._c, block)
 
     def sweep(self, z: Any) -> Any:
         self._count("sweep")
@@ -68,7 +68,7 @@ class CountedField:
 
     def flip(self, z: Any, block: Tensor) -> Flip:
         self._count("flip")
-        return self._objective.flip(z, self._c, block)
+        return unwritten(self._objective, "flip", z, z, self._c, block)
 
     def curvature(self, z: Any) -> Product:
         self._count("point")
@@ -87,11 +87,11 @@ class CountedField:
 
     def prox(self, z: Any, size: float | Tensor) -> Any:
         self._count("prox")
-        return self._objective.prox(z, size, self._c)
+        return _latent_of(self._objective, "prox", z, z, size, self._c)
 
     def resolvent(self, z: Any, size: float) -> Any:
         self._count("resolvent")
-        return self._objective.resolvent(z, size, self._c)
+        return _latent_of(self._objective, "resolvent", z, z, size, self._c)
 
     def lasso(self) -> Lasso:
         return self._objective.lasso(self._c)
@@ -104,7 +104,7 @@ class CountedField:
 def swept(objective: Any, z: Any, c: Any) -> Any:
     """Every unit in turn set to what it wants given the others, by the objective's own sweep where it has one."""
     if "sweep" in objective.provides:
-        return objective.sweep(z, c)
+        return _latent_of(objective, "sweep", z, z, c)
     state = rows.flatten(z)
     for unit in torch.arange(state.shape[1], device=state.device).expand(state.shape[0], -1).unbind(1):
         wanted = objective.conditional(rows.unflatten(state, z), c, unit)
@@ -157,7 +157,7 @@ def gauss_newton(objective: Any, z: Any, c: Any) -> Product:
     """
 
     def residuals(latent: Any) -> Tensor:
-        return objective.residuals(latent, c).to(rows.first_leaf(z).dtype)
+        return unwritten(objective, "residuals", latent, latent, c).to(rows.first_leaf(z).dtype)
 
     if torch.compiler.is_compiling():
         pull = torch.func.vjp(residuals, z)[1]
@@ -166,6 +166,8 @@ def gauss_newton(objective: Any, z: Any, c: Any) -> Product:
     with torch.enable_grad():
         latent = rows.map_rows(lambda leaf: variable(leaf, keep), z)
         inputs, found = list(rows.leaves(latent)), residuals(latent)
+        if not found.requires_grad:  # no residual depends on anything that is differentiated
+            return lambda direction: rows.map_rows(torch.zeros_like, direction)
         along = torch.zeros_like(found, requires_grad=True)
         back = torch.autograd.grad(found, inputs, along, create_graph=True, materialize_grads=True)
     moved = [leaf.requires_grad for leaf in back]
@@ -173,7 +175,7 @@ def gauss_newton(objective: Any, z: Any, c: Any) -> Product:
     def product(direction: Any) -> Any:
         ends = [leaf for leaf, does in zip(back, moved, strict=True) if does]
         ahead = [v for v, does in zip(rows.leaves(direction), moved, strict=True) if does]
-        tilt = torch.autograd.grad(ends, along, ahead, retain_graph=True, create_graph=keep)[0]
+        tilt = torch.autograd.grad(ends, along, ahead, retain_graph=True, create_graph=keep, materialize_grads=True)[0]
         slopes = iter(
             torch.autograd.grad(found, inputs, tilt, retain_graph=True, create_graph=keep, materialize_grads=True)
         )
@@ -188,21 +190,20 @@ def learn_prices(meter: Meter, objective: Any, kinds: Iterable[str], z: Any, c: 
     if not kinds:
         return
     one = torch.ones(rows.count(z), dtype=rows.first_leaf(z).dtype, device=rows.first_leaf(z).device)
-    keys = torch.zeros_like(one, dtype=torch.int64)
+    keys = unit = torch.zeros_like(one, dtype=torch.int64)
+    field = CountedField(objective, c, rows.count(z))
     ask: dict[str, Callable[[], Callable[[Any], Any]]] = {
-        "point": lambda: lambda latent: objective.point(latent, c),
-        "start": lambda: lambda latent: objective.init_latent(c, Draw(keys, keys)),
-        "conditional": lambda: (
-            lambda latent: objective.conditional(latent, c, torch.zeros_like(one, dtype=torch.int64))
-        ),
-        "sweep": lambda: lambda latent: swept(objective, latent, c),
-        "flip": lambda: lambda latent: objective.flip(latent, c, torch.zeros_like(one, dtype=torch.int64)),
+        "point": lambda: field,
+        "start": lambda: lambda _: field.start(Draw(keys, keys)),
+        "conditional": lambda: lambda latent: field.conditional(latent, unit),
+        "sweep": lambda: field.sweep,
+        "flip": lambda: lambda latent: field.flip(latent, unit),
         "curvature": lambda: curvature(objective, z, c),
         "residuals": lambda: lambda latent: gauss_newton(objective, latent, c),
         "gauss_newton": lambda: gauss_newton(objective, z, c),
-        "prox": lambda: lambda latent: objective.prox(latent, one, c),
-        "resolvent": lambda: lambda latent: objective.resolvent(latent, 1.0, c),
-        "bend": lambda: lambda latent: objective.bend(latent, c),
+        "prox": lambda: lambda latent: field.prox(latent, one),
+        "resolvent": lambda: lambda latent: field.resolvent(latent, 1.0),
+        "bend": lambda: field.bend,
     }
     with torch.no_grad():
         for kind in kinds:
@@ -210,14 +211,46 @@ def learn_prices(meter: Meter, objective: Any, kinds: Iterable[str], z: Any, c: 
 
 
 def evaluate(objective: Objective, z: Any, c: Any) -> Point:
-    """The point at ``z``; force and energy in the latent's dtype, whatever dtype the products ran in."""
-    point = objective.point(z, c)
+    """The point at ``z``; the force in the order of the latent, and force and energy in its dtype, whatever dtype the products ran in."""
+    graph = torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    latent = rows.map_rows(_own, z) if graph else z
+    if type(objective).point in _KEPT:
+        point = objective.point(latent, c)
+    else:
+        point = _ordered(unwritten(objective, "point", latent, latent, c), latent, objective)
+    if graph and point.z is latent:
+        point = point._replace(z=z)
     dtype = rows.first_leaf(z).dtype
     if rows.first_leaf(point.force).dtype != dtype:
         point = point._replace(force=rows.map_rows(lambda f, latent: f.to(latent.dtype), point.force, z))
     if point.energy is not None and point.energy.dtype != dtype:
         point = point._replace(energy=point.energy.to(dtype))
     return point
+
+
+_KEPT = (Energy.point, Update.point)  # they do by themselves what a closed form is held to
+
+
+def _ordered(point: Point, z: Any, objective: Objective) -> Point:
+    """The point with its parts in the order of the latent."""
+    latent = point.z if point.z is z else rows.matched(point.z, z, objective, "point(...).z")
+    force = rows.matched(point.force, z, objective, "point(...).force")
+    return point if latent is point.z and force is point.force else Point(latent, point.energy, force)
+
+
+def read(objective: Objective, z: Any, c: Any) -> Any:
+    """The answer read off a latent."""
+    return spared(objective, "readout", z, c)
+
+
+def _latent_of(objective: Any, name: str, z: Any, *given: Any) -> Any:
+    """What a method of the objective makes of a latent ``z``, in the order of that."""
+    return rows.matched(unwritten(objective, name, z, *given), z, objective, name)
+
+
+def _own(leaf: Tensor) -> Tensor:
+    """A latent whose derivatives are partial ones, in whatever way the model takes them."""
+    return alias(leaf) if leaf.requires_grad else leaf
 
 
 class Price(NamedTuple):

@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from ebm import rows
-from ebm.engine.field import CountedField, Meter
+from ebm.engine.field import CountedField, Meter, read
 from ebm.engine.stop import Look, Stop
 from ebm.noise import Draw
 from ebm.objective import Gap, Objective, Point
@@ -89,7 +90,7 @@ class Problem:
             previous,
             accepted,
             lambda: self.solver.residual(self.objective, point, c).detach(),
-            lambda: self.meter.run("readout", self.objective.readout, point.z, c),
+            lambda: self.meter.run("readout", partial(read, self.objective), point.z, c),
             lambda: Gap(*(part.detach() for part in self.objective.gap(point, c))),  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
         )
 

@@ -10,7 +10,7 @@ import torch
 
 from ebm import rows
 from ebm.engine import infer
-from ebm.losses.spans import check_range, drawn, never
+from ebm.losses.spans import WITHOUT_GRADIENT, check_range, drawn, never
 from ebm.noise import Draw, draw_keys
 from ebm.objective import Objective
 
@@ -65,9 +65,16 @@ class Elsewhere:
         if torch.rand((), generator=generator, device=generator.device) >= self.odds:
             return None
         other, count = self.change(x, generator), drawn(self.steps, generator)
-        return (
-            infer(model, other, steps=count, keep="last", stop=never(model), generator=generator).raise_for_status().z
+        found = infer(
+            model,
+            other,
+            steps=count,
+            keep="last",
+            stop=never(model),
+            adjoint=WITHOUT_GRADIENT,
+            generator=generator,
         )
+        return found.raise_for_status().z
 
 
 def neighbour(x: Any, generator: torch.Generator) -> Any:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from ebm.engine import Look, Stop
+from ebm.engine import Detached, Look, Stop
 from ebm.objective import Objective
 
-__all__ = ["check_range", "drawn", "never", "uncertain"]
+__all__ = ["WITHOUT_GRADIENT", "check_range", "drawn", "never", "uncertain"]
 
 
 def uncertain(span: int | tuple[int, int]) -> bool:
@@ -38,6 +38,16 @@ def check_range(owner: str, name: str, span: Any, lowest: int) -> None:
         )
     if not lowest <= ends[0] <= ends[1]:
         raise ValueError(f"`{owner}({name}=...)` wants {lowest} <= least <= most; got {span!r}. Try ({lowest}, 8).")
+
+
+@dataclass(frozen=True)
+class _InTraining(Detached):
+    """Settling without a gradient as a part of training: modules stay in the mode that training has put them into."""
+
+    trains: ClassVar[bool] = True
+
+
+WITHOUT_GRADIENT = _InTraining()
 
 
 @dataclass(frozen=True)

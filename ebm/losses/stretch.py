@@ -10,7 +10,7 @@ import torch
 
 from ebm.engine import Unroll, infer, stream
 from ebm.losses.begins import Begin, Noisy
-from ebm.losses.spans import check_range, drawn, never, uncertain
+from ebm.losses.spans import WITHOUT_GRADIENT, check_range, drawn, never, uncertain
 from ebm.objective import Objective
 from ebm.solution import Solution
 from ebm.solvers.base import Solver
@@ -69,7 +69,8 @@ class Stretch:
         options: dict[str, Any] = {"solver": self.solver, "stop": never(model), "generator": generator}
         if burnt:
             # the solver's memory goes on, so training sees the very path that settling takes
-            begin = {"resume": infer(model, x, steps=burnt, keep="last", **begin, **options).raise_for_status()}
+            before = infer(model, x, steps=burnt, keep="last", adjoint=WITHOUT_GRADIENT, **begin, **options)
+            begin = {"resume": before.raise_for_status()}
         items = stream(model, x, steps=count, adjoint=Unroll(), **begin, **options)
         return count, self._after_each(items)
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ebm.engine import Stop, infer
+from ebm.losses.spans import WITHOUT_GRADIENT
 from ebm.models.wrappers import Nudged
 from ebm.objective import Energy, Objective
 from ebm.solution import Solution
@@ -118,7 +119,15 @@ class TwoPhase:
     ) -> Solution:
         """A phase. The last point is kept: phases are compared where they ended, not each where its own energy was lowest."""
         found = infer(
-            model, x, steps=steps, solver=self.solver, stop=self.stop, start=start, keep="last", generator=generator
+            model,
+            x,
+            steps=steps,
+            solver=self.solver,
+            stop=self.stop,
+            adjoint=WITHOUT_GRADIENT,
+            start=start,
+            keep="last",
+            generator=generator,
         )
         return found.raise_for_status()
 

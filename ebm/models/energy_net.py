@@ -26,8 +26,7 @@ class EnergyNet(Energy):
             whatever does not depend on z. None passes the observation on.
 
     Raises:
-        ValueError: an empty axis; at the call, energies of another shape than (B,), or a module inside that mixes the samples or
-            draws its own noise (batch normalisation over the batch, dropout in train mode).
+        ValueError: an empty axis; at the call, energies of another shape than (B,).
         TypeError: no module, or a shape of something else than whole numbers.
 
     Example:
@@ -56,8 +55,7 @@ class EnergyNet(Energy):
         self.start = start
 
     def condition(self, x: Any) -> Any:
-        """The observation, encoded; refuses modules whose samples do not stand alone."""
-        self._refuse_mixing()
+        """The observation, encoded."""
         return x if self.encoder is None else self.encoder(x)
 
     def init_latent(self, c: Any, draw: Draw) -> Tensor:
@@ -82,26 +80,6 @@ class EnergyNet(Energy):
             (t for t in tensors if t.is_floating_point()),
             next(rows.leaves(c)).new_zeros((), dtype=torch.get_default_dtype()),
         )
-
-    def _refuse_mixing(self) -> None:
-        for name, part in self.named_modules():
-            fault = _fault(part)
-            if fault:
-                raise ValueError(
-                    f"`EnergyNet` holds `{name}`, a {type(part).__name__}, which {fault}. Call `.eval()` on it"
-                    + (", or use LayerNorm or GroupNorm." if isinstance(part, nn.modules.batchnorm._NormBase) else ".")
-                )
-
-
-def _fault(part: nn.Module) -> str | None:
-    """What a module does that would couple the samples, or leave a trace."""
-    if isinstance(part, nn.modules.batchnorm._BatchNorm) and (part.training or part.running_mean is None):
-        return "takes its mean over the batch: a sample's energy would depend on its neighbours, and every step would move its statistics"
-    if isinstance(part, nn.modules.batchnorm._NormBase) and part.training and part.track_running_stats:
-        return "moves its running statistics at every step"
-    if isinstance(part, nn.modules.dropout._DropoutNd) and part.training and part.p > 0:
-        return "draws from the global generator: the energy of one latent would differ from step to step"
-    return None
 
 
 def _checked_shape(shape: Any) -> tuple[int, ...]:

@@ -56,7 +56,8 @@ class PredictiveCoding(Energy):
     .. math:: E = \tfrac12 \sum_{l=1}^{L} \pi_l\,\|z_l - \mu_l\|^2 + \tfrac12 \pi_0 \|z_0\|^2
 
     The observation is a pair (bottom, top), either of which may be None; a tensor alone clamps the bottom. The latent
-    is the tuple of the free layers. The force of layer l needs its own error and that of the next layer only:
+    is the tuple of the free layers; where none is free (two layers, both clamped: a delta rule), it holds one layer of no units. The
+    force of layer l needs its own error and that of the next layer only:
 
     .. math:: F_l = -\pi_l e_l + \phi'(z_l) \odot W_{l+1}^T \pi_{l+1} e_{l+1}, \qquad e_l = z_l - \mu_l
 
@@ -135,9 +136,11 @@ class PredictiveCoding(Energy):
 
     def init_latent(self, c: Ends, draw: Draw) -> tuple[Tensor, ...]:
         """The free layers, from the bottom up."""
+        free = self._free(c)
+        if not free:
+            return self._none(c)
         if isinstance(self.start, Amortised):
             return self._guessed(c)
-        free = self._free(c)
         if not isinstance(self.start, FeedForward):
             return self.start(tuple(c.given.new_zeros(c.given.shape[0], self.sizes[layer]) for layer in free), draw)
         if c.top is None:
@@ -177,7 +180,7 @@ class PredictiveCoding(Energy):
                 continue
             back = _back(weighted[layer], c.synapses[layer].value)
             force.append((pull(back, layers[layer], active[layer]) if layer else back) - own)
-        return Point(z, energy, tuple(force))
+        return Point(z, energy, tuple(force) or self._none(c))
 
     def residuals(self, z: Any, c: Ends) -> Tensor:
         """The errors side by side, each times the square root of its precision, (B, M): half their squares are the energy."""
@@ -284,7 +287,12 @@ class PredictiveCoding(Energy):
 
     def _all(self, z: Any, c: Ends) -> list[Tensor]:
         """All layers, clamped ones included."""
-        return [*([] if c.bottom is None else [c.bottom]), *z, *([] if c.top is None else [c.top])]
+        free = z if self._free(c) else ()
+        return [*([] if c.bottom is None else [c.bottom]), *free, *([] if c.top is None else [c.top])]
+
+    def _none(self, c: Ends) -> tuple[Tensor]:
+        """The latent where no layer is free: one layer of no units, so that there is a row for each sample."""
+        return (c.given.new_zeros(c.given.shape[0], 0),)
 
     def _active(self, layers: list[Tensor]) -> list[Tensor]:
         """What each layer but the last sends up."""

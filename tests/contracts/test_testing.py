@@ -86,8 +86,99 @@ class Skewed(Tanh):
         return Point(z, None, self(z, c))
 
 
+class Spectral(Quadratic):
+    def __init__(self) -> None:
+        super().__init__()
+        self.line = nn.utils.parametrizations.spectral_norm(nn.Linear(3, 3, dtype=torch.float64))
+
+    def forward(self, z, c):
+        return super().forward(z, c) + self.line(z).square().sum(1)
+
+
+class Ticking(Quadratic):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("ticks", torch.zeros(()))
+
+    def forward(self, z, c):
+        self.ticks += 1
+        return super().forward(z, c)
+
+
+class Paired(ebm.Energy):
+    """Two parts of one shape."""
+
+    def init_latent(self, c, draw):
+        return {"a": c.clone(), "b": torch.sin(c)}
+
+    def forward(self, z, c):
+        return ((z["a"] - c).square() + 3 * (z["b"] - z["a"]).square()).sum(1)
+
+
+class Whole(Paired):
+    """Differentiates in the tensors it is handed, and so through all that hangs on them."""
+
+    def point(self, z, c):
+        keep = torch.is_grad_enabled()
+        with torch.enable_grad():
+            z = ebm.rows.map_rows(lambda leaf: leaf if leaf.requires_grad else leaf.detach().requires_grad_(), z)
+            energy = self(z, c)
+            slopes = torch.autograd.grad(energy.sum(), list(z.values()), create_graph=keep)
+        return Point(z, energy, {key: -slope for key, slope in zip(z, slopes, strict=True)})
+
+
+class Swapped(Paired):
+    """Two forces in the right places under the wrong names."""
+
+    def point(self, z, c):
+        point = super().point(z, c)
+        return point._replace(force={"b": point.force["a"], "a": point.force["b"]})
+
+
+class Fewer(Paired):
+    def point(self, z, c):
+        point = super().point(z, c)
+        return point._replace(force={"a": point.force["a"]})
+
+
+class Halving(Tanh):
+    def point(self, z, c):
+        z *= 0.5
+        return super().point(z, c)
+
+
+class Doubling(Quadratic):
+    def condition(self, x):
+        x *= 2
+        return super().condition(x)
+
+
+class Showing(Quadratic):
+    def readout(self, z, c):
+        return z.relu_()
+
+
+class TurnedRound(Paired):
+    """A right closed form that lists the parts the other way round."""
+
+    def point(self, z, c):
+        point = super().point(z, c)
+        return point._replace(force={"b": point.force["b"], "a": point.force["a"]})
+
+
 BROKEN = [
-    (Normed(), "Rows mix: `norm` of Normed is a BatchNorm in train mode"),
+    (Normed(), "`Normed` holds `norm`, a BatchNorm1d, which takes its mean over the batch"),
+    (Spectral(), "`Spectral` holds `line`, under spectral_norm, which moves its estimate of the norm at every step"),
+    (Ticking(), "Ticking moves its buffer `ticks`. Inference leaves no trace"),
+    (Whole(), "The force of `Whole.point` is another where latent and condition have a graph"),
+    (Swapped(), r"The force of `Swapped.point` is not minus the gradient of `forward`"),
+    (
+        Fewer(),
+        r"`Fewer.point\(...\).force` must give a row tree like the latent `z`: `z` is a dict of 'a', 'b'; got a dict of 'a'",
+    ),
+    (Halving(3), "`Halving.point` writes into the latent. Make a new tensor"),
+    (Doubling(), "`Doubling.condition` writes into the observation"),
+    (Showing(), "`Showing.readout` writes into the latent"),
     (Averaging(), "Rows mix in Averaging: the energy of sample 0 is"),
     (Meaning(), r"must (give|return) one energy a sample, shape \(4,\); got \(\)"),
     (Crooked(), "The force of `Crooked.point` is not minus the gradient of `forward`"),
@@ -105,6 +196,10 @@ def test_a_broken_objective_is_found_out(model: ebm.Objective, words: str):
     x = X[:3] if isinstance(model, Unwrapped) else X
     with pytest.raises((AssertionError, ValueError), match=words):
         check_objective(model, torch.cat([x, x]) if isinstance(model, Unwrapped) else x)
+
+
+def test_a_force_in_another_order_is_right():
+    check_objective(TurnedRound(), X)
 
 
 def test_a_batch_norm_in_eval_mode_is_fine_and_stays_as_it_is():

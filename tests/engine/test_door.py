@@ -232,7 +232,8 @@ def test_an_update_of_another_shape():
             return super().forward(z, c)[:, :2]
 
     with pytest.raises(
-        ValueError, match=r"`Wrong.forward` must return a latent like `z`, with leaves of shape \(4, 3\); got \(4, 2\)"
+        ValueError,
+        match=r"`Wrong.forward` must give a row tree like the latent `z`: `z` is a tensor of shape \(4, 3\); got a tensor of shape \(4, 2\)",
     ):
         ebm.infer(Wrong(3), X, steps=1)
 

@@ -274,8 +274,8 @@ FAULTS = [
     Fault(
         "the answer of the running point",
         CALL,
-        "self.model.readout, kept.z, self._c)",
-        "self.model.readout, carry.point.z, self._c)",
+        "partial(read, self.model), kept.z, self._c)",
+        "partial(read, self.model), carry.point.z, self._c)",
         f"{PROMISES} -k facts",
     ),
     Fault(

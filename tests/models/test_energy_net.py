@@ -134,7 +134,7 @@ def test_energies_of_another_shape_are_refused_with_the_cure():
 def test_batch_normalisation_is_refused_until_it_stands_still():
     x = normal(0, 4, 2, dtype=torch.float32)
     model = ebm.EnergyNet(Body(nn.BatchNorm1d(8)), 3)
-    words = "`EnergyNet` holds `module.net.1`, a BatchNorm1d, which takes its mean over the batch: a sample's energy would depend on its"
+    words = "`EnergyNet` holds `module.net.1`, a BatchNorm1d, which takes its mean over the batch: what a sample gets would depend on its"
     with pytest.raises(ValueError, match=re.escape(words)):
         ebm.infer(model, x, steps=1)
     with pytest.raises(ValueError, match=re.escape("Call `.eval()` on it, or use LayerNorm or GroupNorm.")):

@@ -443,3 +443,19 @@ def test_observations_that_are_refused():
     ):
         with pytest.raises(ValueError, match=re.escape(message)):
             model.condition(x)
+
+
+@pytest.mark.parametrize("solver", [None, ebm.Descent(0.1), ebm.GaussNewton(), ebm.LBFGS()], ids=repr)
+def test_no_hidden_layer_is_the_delta_rule(solver: ebm.Solver | None):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = ebm.PredictiveCoding([4, 3]).double()
+        x, y = torch.randn(5, 4, dtype=torch.float64), torch.randn(5, 3, dtype=torch.float64)
+    error = y - model.layers[0](x)
+    for adjoint in (ebm.Detached(), ebm.Unroll(), ebm.Implicit()):
+        found = ebm.infer(model, (x, y), steps=3, solver=solver, stop=ebm.AtRest(1e-6), adjoint=adjoint)
+        assert found.converged.all() and [leaf.shape for leaf in found.z] == [(5, 0)]
+        torch.testing.assert_close(found.energy, 0.5 * error.square().sum(1))
+        gradients = model.local_gradients(found.z, (x, y))
+        torch.testing.assert_close(gradients["layers.0.weight"], -error.T @ x / 5)
+        torch.testing.assert_close(gradients["layers.0.bias"], -error.mean(0))
