@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -55,24 +55,24 @@ class Run(Protocol):
         """
         ...
 
-    def rest(self, carry: Carry, samples: Tensor) -> Rest:
-        """Evaluate the kept points of some samples once more, with a graph that begins at their latents."""
+    def rest(self, carry: Carry, samples: Tensor, times: int) -> Rest:
+        """What is needed to evaluate the kept points of some samples so many times more."""
         ...
 
 
 class Rest(NamedTuple):
-    """Points as functions of their latents, which are leaves of the graph.
+    """The kept latents of some samples, and how to ask what vanishes there.
 
     Attributes:
-        point: of the samples asked for.
-        move: what vanishes at rest under the solver, a row tree like the latent.
-        symmetric: whether its Jacobian is a symmetric matrix.
-        carry: the carry handed in, with this evaluation on its account.
+        z: the latents, without a graph.
+        at: maps a latent to its point, and to what vanishes at rest under the solver, a row tree like the latent.
+        gradient: whether forces are minus a gradient, so that their Jacobian is symmetric.
+        carry: the carry handed in, with the evaluations on its account.
     """
 
-    point: Point
-    move: Any
-    symmetric: bool
+    z: Any
+    at: Callable[[Any], tuple[Point, Any]]
+    gradient: bool
     carry: Carry
 
 

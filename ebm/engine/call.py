@@ -21,7 +21,7 @@ from ebm.engine.loop import Problem, Settling, walk
 from ebm.engine.runner import Runner
 from ebm.engine.stop import Stop
 from ebm.engine.watch import Progress, Trace
-from ebm.objective import Objective, Update
+from ebm.objective import Objective, Point, Update
 from ebm.solution import Origin, Solution, Status
 from ebm.solvers import AdaptiveDescent, Picard
 from ebm.solvers.base import Solver
@@ -74,7 +74,7 @@ class Call:
         # a chain that ended where the model is at rest would draw from another distribution
         self.stop = None if options.stop is None and self.solver.samples else options.stop or model.default_stop()
         door.check_fit(self.solver, self.stop, model, options.compile)
-        door.check_adjoint(options.adjoint, self.solver)
+        door.check_adjoint(options.adjoint, self.solver, model)
         self.origin = Origin(identity(model, owned), describe(self.solver), describe(self.stop))
         if options.resume is not None:
             door.check_resume(options.resume, self.origin, self.batch)
@@ -311,6 +311,11 @@ class Call:
         flops = self._fixed + self.batch * self.meter.price("readout", point.z) + self.executed_before
         return sum(s.sample_steps for s in self.settlings), flops + sum(s.executed for s in self.settlings)
 
+    def _residual(self, kept: Point) -> Tensor:
+        """How far a kept point is from rest, differentiable where its force is."""
+        residual = self.solver.residual(self.model, kept, self._c)
+        return residual if any(leaf.requires_grad for leaf in rows.leaves(kept.force)) else residual.detach()
+
     def _solution(self, stage: Stage) -> Solution:
         carry = stage.carry()
         kept = carry.point if carry.best is None else carry.best
@@ -320,7 +325,7 @@ class Call:
             z=kept.z,
             answer=answer,
             energy=kept.energy,
-            residual=self.solver.residual(self.model, kept, self._c),
+            residual=self._residual(kept),
             status=carry.status,
             steps=carry.steps,
             evals=carry.evals,

@@ -172,9 +172,14 @@ def check_fit(solver: Solver, stop: Any, model: Objective, compiled: bool | int)
         )
 
 
-def check_adjoint(adjoint: Any, solver: Solver) -> None:
-    """The solver can do what the gradient is made from."""
+def check_adjoint(adjoint: Any, solver: Solver, model: Objective) -> None:
+    """The solver can do what the gradient is made from, and the objective says what vanishes at rest."""
     missing = sorted(adjoint.needs - solver.provides)
+    if "rest" in adjoint.needs and not missing and not model.tells_rest:
+        raise ValueError(
+            f"`{type(adjoint).__name__}` differentiates what vanishes at rest, but {type(model).__name__}, or a model inside it, defines "
+            "`residual` without `move(point, c)`. Define the move whose size the residual measures, or choose `Unroll(checkpoint=...)`."
+        )
     if missing:
         able = {
             "rest": "comes to rest and says what vanishes there (it draws samples, or judges rest by a residual of its own without `move`)",

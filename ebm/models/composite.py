@@ -48,8 +48,6 @@ class Composite(Energy):
     Source: Beck and Teboulle (2009), the model of section 2.
     """
 
-    provides = frozenset({"energy", "prox"})
-
     def __init__(self, smooth: Objective, term: Term) -> None:
         super().__init__()
         if not isinstance(smooth, Objective) or not {"energy", "gradient"} <= smooth.provides:
@@ -66,6 +64,11 @@ class Composite(Energy):
         self.smooth = smooth
         self.term = term
         self.default_steps = smooth.default_steps
+
+    @property
+    def provides(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """``"energy"`` and ``"prox"``; ``"separable"`` where the term is."""
+        return frozenset({"energy", "prox", *(("separable",) if self.term.separable else ())})
 
     def condition(self, x: Any) -> Any:
         """The condition of the smooth energy."""
@@ -96,7 +99,11 @@ class Composite(Energy):
 
     def residual(self, point: Point, c: Any) -> Tensor:
         """Root mean square of a proximal step of size one, (B,)."""
-        return rows.rms(self.term.move(point.z, point.force))
+        return rows.rms(self.move(point, c))
+
+    def move(self, point: Point, c: Any) -> Any:
+        """A proximal step of size one, zero at rest."""
+        return self.term.move(point.z, point.force)
 
     def default_solver(self) -> Solver:
         """The accelerated proximal gradient method."""

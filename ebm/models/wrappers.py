@@ -17,7 +17,7 @@ from ebm import rows
 from ebm.engine.stop import Stop
 from ebm.noise import Draw
 from ebm.objective import Energy, Flip, Objective, Point, Update, slope
-from ebm.solvers import Picard
+from ebm.solvers import FISTA, Picard
 from ebm.solvers.base import Solver
 
 __all__ = ["Clamped", "Nudged", "Sum"]
@@ -219,8 +219,8 @@ class Clamped(Objective):
     it is looked at, so any start and any solver will do, samplers included. The residual is that of the free numbers.
 
     Args:
-        model: an energy or an update. What it can do beyond a point (a conditional for discrete latents) is passed
-            through, as are its solver, stop rule, step limit and read-out.
+        model: an energy or an update. What it can do beyond a point (a conditional for discrete latents; a proximal map
+            that takes each number by itself) is passed through, as are its solver, stop rule, step limit and read-out.
 
     Raises:
         TypeError: ``model`` is no objective, or an observation that is not a triple.
@@ -243,7 +243,7 @@ class Clamped(Objective):
                 f"`Clamped` wraps an energy or an update; got {type(model).__name__}. Pass a model of this library."
             )
         self.model = model
-        self.provides = model.provides & {"energy", "gradient", "conditional", "sweep", "flip"}
+        self.provides = model.provides & {"energy", "gradient", "conditional", "sweep", "flip", *_prox_of(model)}
         self.default_steps = model.default_steps
 
     def condition(self, x: Any) -> Any:
@@ -280,6 +280,10 @@ class Clamped(Objective):
         point = self.model.point(self._held(z, c), c.c)
         return point._replace(force=rows.map_rows(_free, point.force, c.mask))
 
+    def prox(self, z: Any, size: float | Tensor, c: Any) -> Any:
+        """The proximal map of the model's term on the free numbers."""
+        return self._held(self.model.prox(z, size, c.c), c)  # pyright: ignore[reportCallIssue]
+
     def conditional(self, z: Any, c: Any, block: Tensor) -> Tensor:
         """What the units ``block`` want, (B,); their values where they are held."""
         latent = self._held(z, c)
@@ -306,16 +310,28 @@ class Clamped(Objective):
         """Of the model, over the free numbers alone: holding more does not look like rest."""
         size = sum(leaf[0].numel() if leaf.shape[0] else 1 for leaf in rows.leaves(point.z))
         free = (size - c.held).clamp_min(1)
-        residual = self.model.residual(point, c.c)
+        residual = rows.rms(self.move(point, c)) if "prox" in self.provides else self.model.residual(point, c.c)
         return residual * (size / free).sqrt().to(residual.dtype)
 
+    def move(self, point: Point, c: Any) -> Any:
+        """Of the model, and none of what is held."""
+        move = self.model.move(point, c.c)
+        return move if move is point.force else rows.map_rows(_free, move, c.mask)
+
+    @property
+    def tells_rest(self) -> bool:
+        """Whether the model's does."""
+        return super().tells_rest and self.model.tells_rest
+
     def default_solver(self) -> Solver | None:
-        """The solver of the model."""
-        return self.model.default_solver() or (Picard() if isinstance(self.model, Update) else None)
+        """The solver of the model, if what it needs is passed on."""
+        solver = self.model.default_solver() or (Picard() if isinstance(self.model, Update) else None)
+        return _fitting(solver, self) or (FISTA() if "prox" in self.provides else None)
 
     def default_stop(self) -> Stop | None:
-        """The stop rule of the model."""
-        return self.model.default_stop()
+        """The stop rule of the model, if what it needs is passed on."""
+        stop = self.model.default_stop()
+        return stop if stop is not None and stop.needs <= self.provides else None
 
     def _held(self, z: Any, c: Any) -> Any:
         return rows.map_rows(_hold, z, c.mask, c.values)
@@ -346,6 +362,12 @@ def _free(force: Tensor, mask: Tensor | None) -> Tensor:
 
 def _mask_of(z: Tensor, mask: Tensor | None) -> Tensor:
     return torch.zeros_like(z, dtype=torch.bool) if mask is None else mask
+
+
+def _prox_of(model: Objective) -> frozenset[str]:
+    """A proximal map is passed on only if holding a number changes nothing for the others."""
+    apart = frozenset({"prox", "separable"})
+    return apart if apart <= model.provides else frozenset()
 
 
 def _gradient_point(model: Objective, z: Any, c: Any) -> Point:

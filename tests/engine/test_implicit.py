@@ -279,7 +279,7 @@ class Judged(ebm.Descent):
 )
 def test_a_solver_that_knows_no_rest_is_refused(solver: ebm.Solver):
     with pytest.raises(ValueError, match="`Implicit` needs a solver that comes to rest and says what vanishes there"):
-        door.check_adjoint(ebm.Implicit(), solver)
+        door.check_adjoint(ebm.Implicit(), solver, Quadratic())
 
 
 def test_the_latent_may_be_a_tree():
