@@ -9,6 +9,7 @@ from torch import Tensor
 from ebm import rows
 from ebm.engine.stop import Stop
 from ebm.models.terms import Term
+from ebm.models.wrappers import Clamped
 from ebm.noise import Draw
 from ebm.objective import Energy, Objective, Point
 from ebm.solvers import FISTA
@@ -33,6 +34,7 @@ class Composite(Energy):
 
     Raises:
         TypeError: ``smooth`` is no energy with a gradient, or ``term`` no `Term`.
+        ValueError: ``smooth`` is `Clamped`; the clamp goes outside.
 
     Example:
         >>> import torch, ebm
@@ -60,6 +62,10 @@ class Composite(Energy):
             raise TypeError(
                 f"`Composite(smooth, term)` adds a `Term`; got {type(term).__name__}. Pass `L1(0.1)`, say; "
                 "add another smooth energy with `Sum`."
+            )
+        if isinstance(smooth, Clamped):
+            raise ValueError(
+                "`Composite(smooth, term)` over `Clamped` would pull at what is held; got one. Hold it outside: `Clamped(Composite(...))`."
             )
         self.smooth = smooth
         self.term = term
