@@ -82,10 +82,12 @@ class Adjoint(ABC):
     Attributes:
         graph: whether anything is differentiated; then the last point is kept by default, not the best.
         needs: what the solver must provide (see `Solver.provides`).
+        transforms: those of PyTorch that its steps go through around an update: ``"Grad"``, ``"Jvp"``.
     """
 
     graph: ClassVar[bool] = True
     needs: ClassVar[frozenset[str]] = frozenset()
+    transforms: frozenset[str] = frozenset()
 
     @abstractmethod
     def settle(self, run: Run, carry: Carry) -> Iterator[Stage]:
@@ -107,6 +109,7 @@ class Detached(Adjoint):
     """
 
     graph: ClassVar[bool] = False
+    transforms: ClassVar[frozenset[str]] = frozenset({"Grad"})
 
     def settle(self, run: Run, carry: Carry) -> Iterator[Stage]:
         return run(carry, graph=False)
@@ -141,6 +144,11 @@ class Unroll(Adjoint):
 
     checkpoint: int | None = None
 
+    @property
+    def transforms(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Both, where no step is made again."""
+        return frozenset({"Grad", "Jvp"} if self.checkpoint is None else ())
+
     def __post_init__(self) -> None:
         if self.checkpoint is not None and self.checkpoint < 1:
             raise ValueError(
@@ -174,6 +182,7 @@ class Truncated(Adjoint):
     """
 
     last: int
+    transforms: ClassVar[frozenset[str]] = frozenset({"Grad"})
 
     def __post_init__(self) -> None:
         if self.last < 1:

@@ -65,6 +65,7 @@ class Call:
         self._check_types()
         owned = owned_tensors(model)
         home = next((t for t in owned.values() if t.is_floating_point()), None)
+        door.check_transforms(options.adjoint, model, [*owned.values(), *rows.leaves(x)])
         self.batch = door.check_observation(x, home)
         self._steps = self._granted_steps()
         door.check_limits(self._steps, options.seconds, options.flops, options.budget, self.batch)
