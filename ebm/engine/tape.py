@@ -212,7 +212,7 @@ class Replay(Tape):
 
     def _taken(self, n: int, samples: Tensor | None, frame: Frame, c: Any) -> Any:
         outcome = super()._taken(n, samples, frame, c)
-        self._end = _Kept(_after(frame, outcome))
+        self._end = _Kept(_own(_after(frame, outcome)))
         return outcome
 
     def _remake(self, n: int) -> None:
@@ -250,7 +250,7 @@ class Rewind(Tape):
     def _taken(self, n: int, samples: Tensor | None, frame: Frame, c: Any) -> Any:
         self._part(n, samples)
         outcome = super()._taken(n, samples, frame, c)
-        self._ends = {m: end for m, end in self._ends.items() if m == n - 1} | {n: _Kept(_after(frame, outcome))}
+        self._ends = {m: end for m, end in self._ends.items() if m == n - 1} | {n: _Kept(_own(_after(frame, outcome)))}
         return outcome
 
     def _part(self, n: int, samples: Tensor | None) -> None:
@@ -330,6 +330,11 @@ def _after(frame: Frame, outcome: Any) -> Frame:
     step = outcome.step
     steps = None if frame.steps is None else frame.steps + 1
     return _bare(Frame(step.point, step.memory, frame.keys, steps))
+
+
+def _own(frame: Frame) -> Frame:
+    """A frame whose latent is the tape's own: that of the last step is the answer, and its owner may write into it."""
+    return frame._replace(point=frame.point._replace(z=rows.map_rows(torch.clone, frame.point.z)))
 
 
 def _within(whole: Tensor | None, part: Tensor | None) -> Tensor:
