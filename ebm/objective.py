@@ -264,7 +264,10 @@ def defines_together(part: Any) -> bool:
     """Whether the last class to define ``residual`` defines ``move`` as well, or a class derived from it does."""
     if "residual" in vars(part):
         return "move" in vars(part)
-    where = {name: next(i for i, kind in enumerate(type(part).__mro__) if name in vars(kind)) for name in ("residual", "move")}
+    where = {
+        name: next(i for i, kind in enumerate(type(part).__mro__) if name in vars(kind))
+        for name in ("residual", "move")
+    }
     return where["move"] <= where["residual"]
 
 

@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
+from torch._C._functorch import get_interpreter_stack
 from torch.autograd import forward_ad
 
 from ebm import rows
@@ -176,7 +177,7 @@ def check_fit(solver: Solver, stop: Any, model: Objective, compiled: bool | int)
 
 def check_transforms(adjoint: Any, model: Objective, tensors: Iterable[Tensor]) -> None:
     """The call goes through the transforms of PyTorch that it is made in: `torch.func`, and forward-mode differentiation."""
-    stack = torch._C._functorch.get_interpreter_stack() or ()
+    stack = get_interpreter_stack() or ()
     active = {level.key().name for level in stack}
     if forward_ad._current_level >= 0 and any(forward_ad.unpack_dual(t).tangent is not None for t in tensors):
         active.add("Jvp")

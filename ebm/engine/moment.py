@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor, nn
 
 from ebm import rows
 
-__all__ = ["Moment", "Unwritten", "unwritten"]
+__all__ = ["Moment", "Unwritten", "refuse", "unwritten", "version_of"]
 
 
 class Unwritten(NamedTuple):
@@ -22,15 +22,16 @@ class Unwritten(NamedTuple):
 
     def intact(self) -> bool:
         """Whether the numbers are those of then, as far as autograd itself can tell."""
-        return _version(self.tensor) == self.version and _place(self.tensor) == self.place
+        return version_of(self.tensor) == self.version and _place(self.tensor) == self.place
 
 
 def unwritten(tensor: Tensor) -> Unwritten:
     """A tensor as it is now."""
-    return Unwritten(tensor, _version(tensor), _place(tensor))
+    return Unwritten(tensor, version_of(tensor), _place(tensor))
 
 
-def _version(tensor: Tensor) -> int:
+def version_of(tensor: Tensor) -> int:
+    """How often a tensor was written into, as autograd counts."""
     return 0 if tensor.is_inference() else tensor._version
 
 
@@ -70,7 +71,7 @@ class Moment:
         if written is None and not all(then.intact() for then in self._given):
             written = "the observation"
         if written is not None:
-            raise RuntimeError(_WRITTEN.format(what=f"{written} of {type(self.model).__name__}"))
+            refuse(f"{written} of {type(self.model).__name__}")
 
     def again(self, ask: Callable[[], Any]) -> Any:
         """The answer of ``ask`` with the tensors and in the modes of then."""
@@ -103,7 +104,9 @@ def _all_tensors(tree: Any) -> list[Tensor]:
     return [leaf for part in parts for leaf in _all_tensors(part)]
 
 
-_WRITTEN = (
-    "The backward pass makes steps of this call again, but {what} was written over since (by an optimiser's step, `load_state_dict`, a "
-    "data loader). The steps have to be made with what they were made with. Differentiate before anything is written, or write into a copy."
-)
+def refuse(what: str) -> NoReturn:
+    """Say what was written over."""
+    raise RuntimeError(
+        f"The backward pass makes steps of this call again, but {what} was written over since (by an optimiser's step, `load_state_dict`, a "
+        "data loader). They have to be made with what they were made with. Differentiate before anything is written, or write into a copy."
+    )

@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_legacy_batchedtensor
 
 from ebm import rows
 from ebm.engine.field import transposed
@@ -46,6 +47,8 @@ class Root:
         value: the image, as a function of what the equation closes over; a row tree like it.
     """
 
+    value: Any
+
     def __init__(
         self, unknown: Leaves, image: Leaves, equation: Leaves, solver: LinearSolver, below: Root | None, within: bool
     ) -> None:
@@ -56,11 +59,17 @@ class Root:
 
     @classmethod
     def of(
-        cls, unknown: Any, image: Any, equation: Any, solver: LinearSolver, below: Root | None = None, within: bool = False
+        cls,
+        unknown: Any,
+        image: Any,
+        equation: Any,
+        solver: LinearSolver,
+        below: Root | None = None,
+        within: bool = False,
     ) -> Root:
         """The root of row trees."""
-        trees = (list(rows.leaves(tree)) for tree in (unknown, image, equation))
-        root = cls(*trees, solver, below, within)
+        where, seen, zero = (list(rows.leaves(tree)) for tree in (unknown, image, equation))
+        root = cls(where, seen, zero, solver, below, within)
         found = iter(root._attached())
         root.value = rows.map_rows(lambda _: next(found), image)
         return root
@@ -72,7 +81,7 @@ class Root:
 
     def weights(self, gradients: tuple[Tensor, ...]) -> Leaves:
         """v for what the loss wants of the image; differentiable where the grad mode asks for it."""
-        if any(map(torch._C._functorch.is_legacy_batchedtensor, gradients)):
+        if any(map(is_legacy_batchedtensor, gradients)):
             raise RuntimeError(_BATCHED)
         if not torch.is_grad_enabled():
             return list(_Solve.apply(self, *gradients))  # pyright: ignore[reportArgumentType]
@@ -86,7 +95,9 @@ class Root:
         v = [leaf.requires_grad_() for leaf in found]
         wanted = self._pulled(gradients, keep=True)
         back = rows.leaves(transposed(self.unknown, self.equation, True)(v))
-        return list(Root(v, v, [a + b for a, b in zip(back, wanted, strict=True)], self.solver, None, False)._attached())
+        return list(
+            Root(v, v, [a + b for a, b in zip(back, wanted, strict=True)], self.solver, None, False)._attached()
+        )
 
     def solve(self, gradients: tuple[Tensor, ...]) -> Leaves:
         """v, without a graph. The right-hand side is what the loss wants, and the matrix -J^T: positive definite for an energy."""

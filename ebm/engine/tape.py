@@ -26,7 +26,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from ebm import rows
 from ebm.engine.field import CountedField
-from ebm.engine.moment import Moment, Unwritten, unwritten
+from ebm.engine.moment import Moment, refuse, unwritten, version_of
 from ebm.objective import Point
 
 __all__ = ["Frame", "Replay", "ReversalWarning", "Rewind", "Tape"]
@@ -95,12 +95,9 @@ class _Kept:
         self._marks = [unwritten(leaf) for leaf in rows.leaves(self._frame)]
 
     def frame(self) -> Frame:
-        if all(mark.intact() for mark in self._marks):
-            return self._frame
-        raise RuntimeError(
-            "The backward pass makes steps of this call again, but a latent that it begins with was written over since. "
-            "Write into a copy, `solution.z.clone()`, or differentiate first."
-        )
+        if not all(mark.intact() for mark in self._marks):
+            refuse("a latent that they begin with")
+        return self._frame
 
 
 class Tape(ABC):
@@ -114,7 +111,7 @@ class Tape(ABC):
         self._every = every
         self._marks: list[_Mark] = []
         self._starts: dict[int, _Kept] = {}
-        self._saved: dict[int, list[Unwritten]] = {}
+        self._saved: dict[int, list[tuple[Tensor, int]]] = {}
         self._source: Any = None
 
     def over(self, settling: Any) -> Callable[..., Any]:
@@ -163,10 +160,11 @@ class Tape(ABC):
             self._saved = {}
             self._source.moment.check()
             self._remake(slot.step)
-        saved = self._saved[slot.step][slot.number]
-        if not saved.intact():
+        tensor, version = self._saved[slot.step][slot.number]
+        if version_of(tensor) != version:  # a weight is saved as it is, and a second backward pass finds it here
             self._source.moment.check()
-        return saved.tensor
+            refuse("a tensor that a step used")
+        return tensor
 
     def _record(self, n: int, frame: Frame) -> Frame:
         """Make step ``n`` again from its frame, with what it saves put aside; the frame after it."""
@@ -175,8 +173,9 @@ class Tape(ABC):
         frame = rows.map_rows(lambda leaf: leaf.detach().requires_grad_(next(graphs)), frame)
 
         def pack(tensor: Tensor) -> Tensor:
-            saved.append(unwritten(tensor.detach()))
-            return saved[-1].tensor
+            kept = tensor.detach()
+            saved.append((kept, version_of(kept)))
+            return kept
 
         def make() -> Any:
             c = source.given(mark.samples)

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from ebm import rows
 from ebm.engine.stop import Stop
+from ebm.models.clamped import Clamped
 from ebm.models.terms import Term
-from ebm.models.wrappers import Clamped
 from ebm.noise import Draw
 from ebm.objective import Energy, Objective, Point
 from ebm.solvers import FISTA
