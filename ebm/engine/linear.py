@@ -166,18 +166,14 @@ class GMRES(LinearSolver):
     @_safe
     def solve(self, product: Matrix, b: Tensor) -> Tensor:
         v, left = torch.zeros_like(b), self.steps
-        residual, norm = b, torch.linalg.vector_norm(b, dim=1)
-        goal = norm * self.tolerance(b.dtype)
-        while left > 0 and bool((norm > goal).any()):
+        goal = torch.linalg.vector_norm(b, dim=1) * self.tolerance(b.dtype)
+        residual = b
+        while left > 0 and bool((torch.linalg.vector_norm(residual, dim=1) > goal).any()):
             move, used = self._cycle(product, residual, goal, min(self.window, left))
+            v = v + move
             left -= used + 1
-            if left <= 0:
-                return v + move
-            error = b - product(v + move)
-            new = torch.linalg.vector_norm(error, dim=1)
-            nearer = new < norm  # else the system is singular, and further moves along its null space would only grow
-            goal = torch.where(nearer, goal, torch.inf)
-            v, residual, norm = rows.where(nearer, (v + move, error, new), (v, residual, norm))
+            if left > 0:
+                residual = b - product(v)
         return v
 
     def _cycle(self, product: Matrix, residual: Tensor, goal: Tensor, most: int) -> tuple[Tensor, int]:
@@ -229,13 +225,18 @@ def _rotation(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _combined(triangle: Tensor, right: Tensor, basis: Tensor) -> Tensor:
-    """The directions weighted by the solution of the triangular system; unused or singular columns get no weight."""
-    diagonal = triangle.diagonal(dim1=1, dim2=2)
-    rounding = 10 * diagonal.shape[1] * torch.finfo(right.dtype).eps
-    good = diagonal.abs() > rounding * diagonal.abs().amax(1, keepdim=True)
-    safe = triangle + torch.diag_embed(torch.where(good, 0.0, 1.0 - diagonal))
-    weights = torch.linalg.solve_triangular(safe, torch.where(good, right, 0.0)[:, :, None], upper=True)
-    return torch.einsum("bm,bmd->bd", torch.where(good, weights[:, :, 0], 0.0), basis)
+    """The directions weighted by the solution of the triangular system; unused or singular ones get no weight."""
+    diagonal, eps = triangle.diagonal(dim1=1, dim2=2).abs(), torch.finfo(right.dtype).eps
+    largest = diagonal.amax(1, keepdim=True)
+    if bool(((diagonal > 0) & (diagonal < eps**0.5 * largest)).any()):
+        # nearly singular, which a diagonal does not show in full; a weight there would be rounding divided by rounding
+        weights = torch.linalg.pinv(triangle, rtol=10 * triangle.shape[1] * eps) @ right[:, :, None]
+    else:
+        good = diagonal > 0
+        safe = triangle + torch.diag_embed((~good).to(triangle.dtype))
+        weights = torch.linalg.solve_triangular(safe, torch.where(good, right, 0.0)[:, :, None], upper=True)
+        weights = torch.where(good[:, :, None], weights, 0.0)
+    return torch.einsum("bm,bmd->bd", weights[:, :, 0], basis)
 
 
 @dataclass(frozen=True)
