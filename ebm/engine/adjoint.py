@@ -122,13 +122,15 @@ class Unroll(Adjoint):
     With ``checkpoint=k`` one state in k is kept, and the backward pass makes k steps at a time again: memory for T / k
     states and k steps, for the time of one forward pass more; the gradient is the same to the last bit. Noise is a function of
     the samples' keys, so it is drawn again as it was; the model must be a function of its arguments, which dropout in training
-    mode is not. A row index is kept wherever samples end, and a few numbers a step by autograd itself.
+    mode is not, and nothing may be written into its tensors or the observation before the backward pass. A row index is kept
+    wherever samples end, and a few numbers a step by autograd itself.
 
     Args:
         checkpoint: k >= 1 steps; None keeps all. The root of the number of steps needs the least memory.
 
     Raises:
         ValueError: ``checkpoint`` below one.
+        RuntimeError: in the backward pass, where a step made again is not the step that was made.
 
     Example:
         >>> import torch, ebm
