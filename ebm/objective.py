@@ -25,6 +25,7 @@ __all__ = [
     "Product",
     "Update",
     "alias",
+    "defines_together",
     "spared",
     "unwritten",
     "variable",
@@ -103,7 +104,8 @@ class Objective(nn.Module):
             ``"flip"``: latents of two values each, `flip(z, c, block)`, which returns a `Flip`. ``"residuals"``: the
             energy is half the squared length of `residuals(z, c)`, (B, M). ``"gap"``: a bound on what the energy may still
             lose, `gap(point, c)`, a `Gap`. ``"lasso"``: the energy is a quadratic with weighted absolute values: `lasso(c)`,
-            a `Lasso`, and `bend(direction, c)`, the product with its matrix in the direction's precision.
+            a `Lasso`, and `bend(direction, c)`, the product with its matrix in the direction's precision. ``"prox"``: the force is
+            that of a smooth part alone, and `prox(z, size, c)` takes the rest; ``"separable"``: each number by itself.
         default_steps: the step limit of a call that gives no limit at all; None (as here) makes such a call an error.
     """
 
@@ -133,6 +135,18 @@ class Objective(nn.Module):
     def residual(self, point: Point, c: Any) -> Tensor:
         """How far a sample is from rest, (B,): the root mean square of its force; zero at rest."""
         return rows.rms(point.force)
+
+    def move(self, point: Point, c: Any) -> Any:
+        """What vanishes at rest, a row tree like the latent: the force.
+
+        An objective with a `residual` of its own defines this, too; `Implicit` refuses it otherwise.
+        """
+        return point.force
+
+    @property
+    def tells_rest(self) -> bool:
+        """Whether `move` vanishes where `residual` does, as far as the class shows; a wrapper also asks what it wraps."""
+        return defines_together(self)
 
     def default_solver(self) -> Solver | None:
         """The solver this model settles best with; None asks for the library's safe default."""
@@ -292,6 +306,17 @@ def slope(energy: Callable[[Any], Tensor], z: Any) -> tuple[Any, Tensor]:
         slopes = iter(torch.autograd.grad(each.sum(), inputs, create_graph=keep_graph, materialize_grads=True))
     gradient = rows.map_rows(lambda _: next(slopes), latent)
     return gradient, (each if keep_graph else each.detach())
+
+
+def defines_together(part: Any) -> bool:
+    """Whether the last class to define ``residual`` defines ``move`` as well, or a class derived from it does."""
+    if "residual" in vars(part):
+        return "move" in vars(part)
+    where = {
+        name: next(i for i, kind in enumerate(type(part).__mro__) if name in vars(kind))
+        for name in ("residual", "move")
+    }
+    return where["move"] <= where["residual"]
 
 
 def variable(leaf: Tensor, keep_graph: bool) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -55,24 +55,24 @@ class Run(Protocol):
         """
         ...
 
-    def rest(self, carry: Carry, samples: Tensor) -> Rest:
-        """Evaluate the kept points of some samples once more, with a graph that begins at their latents."""
+    def rest(self, carry: Carry, samples: Tensor, times: int) -> Rest:
+        """What is needed to evaluate the kept points of some samples so many times more."""
         ...
 
 
 class Rest(NamedTuple):
-    """Points as functions of their latents, which are leaves of the graph.
+    """The kept latents of some samples, and how to ask what vanishes there.
 
     Attributes:
-        point: of the samples asked for.
-        move: what vanishes at rest under the solver, a row tree like the latent.
-        symmetric: whether its Jacobian is a symmetric matrix.
-        carry: the carry handed in, with this evaluation on its account.
+        z: the latents, without a graph.
+        at: maps a latent to its point, and to what vanishes at rest under the solver, a row tree like the latent.
+        gradient: whether forces are minus a gradient, so that their Jacobian is symmetric.
+        carry: the carry handed in, with the evaluations on its account.
     """
 
-    point: Point
-    move: Any
-    symmetric: bool
+    z: Any
+    at: Callable[[Any], tuple[Point, Any]]
+    gradient: bool
     carry: Carry
 
 
@@ -84,11 +84,13 @@ class Adjoint(ABC):
         trains: whether the call is part of training, so that modules which run once a call (in `condition`, the start or the read-out)
             may be in train mode.
         needs: what the solver must provide (see `Solver.provides`).
+        transforms: those of PyTorch that its steps go through around an update: ``"Grad"``, ``"Jvp"``.
     """
 
     graph: ClassVar[bool] = True
     trains: ClassVar[bool] = True
     needs: ClassVar[frozenset[str]] = frozenset()
+    transforms: frozenset[str] = frozenset()
 
     @abstractmethod
     def settle(self, run: Run, carry: Carry) -> Iterator[Stage]:
@@ -111,6 +113,7 @@ class Detached(Adjoint):
 
     graph: ClassVar[bool] = False
     trains: ClassVar[bool] = False
+    transforms: ClassVar[frozenset[str]] = frozenset({"Grad"})
 
     def settle(self, run: Run, carry: Carry) -> Iterator[Stage]:
         return run(carry, graph=False)
@@ -123,13 +126,15 @@ class Unroll(Adjoint):
     With ``checkpoint=k`` one state in k is kept, and the backward pass makes k steps at a time again: memory for T / k
     states and k steps, for the time of one forward pass more; the gradient is the same to the last bit. Noise is a function of
     the samples' keys, so it is drawn again as it was; the model must be a function of its arguments, which dropout in training
-    mode is not. A row index is kept wherever samples end, and a few numbers a step by autograd itself.
+    mode is not, and nothing may be written into its tensors or the observation before the backward pass. A row index is kept
+    wherever samples end, and a few numbers a step by autograd itself.
 
     Args:
         checkpoint: k >= 1 steps; None keeps all. The root of the number of steps needs the least memory.
 
     Raises:
         ValueError: ``checkpoint`` below one.
+        RuntimeError: in the backward pass, where a step made again is not the step that was made.
 
     Example:
         >>> import torch, ebm
@@ -144,6 +149,11 @@ class Unroll(Adjoint):
     """
 
     checkpoint: int | None = None
+
+    @property
+    def transforms(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Both, where no step is made again."""
+        return frozenset({"Grad", "Jvp"} if self.checkpoint is None else ())
 
     def __post_init__(self) -> None:
         if self.checkpoint is not None and self.checkpoint < 1:
@@ -178,6 +188,7 @@ class Truncated(Adjoint):
     """
 
     last: int
+    transforms: ClassVar[frozenset[str]] = frozenset({"Grad"})
 
     def __post_init__(self) -> None:
         if self.last < 1:

@@ -23,7 +23,7 @@ from ebm.engine.modules import refusal, survey, watched
 from ebm.engine.runner import Runner
 from ebm.engine.stop import Stop
 from ebm.engine.watch import Progress, Trace
-from ebm.objective import Objective, Update
+from ebm.objective import Objective, Point, Update
 from ebm.solution import Origin, Solution, Status
 from ebm.solvers import AdaptiveDescent, Picard
 from ebm.solvers.base import Solver
@@ -69,6 +69,7 @@ class Call:
         if self._unsteady and not options.adjoint.trains:
             raise refusal(model, self._unsteady[0])
         home = next((t for t in owned.values() if t.is_floating_point()), None)
+        door.check_transforms(options.adjoint, model, [*owned.values(), *rows.leaves(x)])
         self.batch = door.check_observation(x, home)
         self._steps = self._granted_steps()
         door.check_limits(self._steps, options.seconds, options.flops, options.budget, self.batch)
@@ -78,7 +79,7 @@ class Call:
         # a chain that ended where the model is at rest would draw from another distribution
         self.stop = None if options.stop is None and self.solver.samples else options.stop or model.default_stop()
         door.check_fit(self.solver, self.stop, model, options.compile)
-        door.check_adjoint(options.adjoint, self.solver)
+        door.check_adjoint(options.adjoint, self.solver, model)
         self.origin = Origin(identity(model, owned), describe(self.solver), describe(self.stop))
         if options.resume is not None:
             door.check_resume(options.resume, self.origin, self.batch)
@@ -327,6 +328,11 @@ class Call:
         flops = self._fixed + self.batch * self.meter.price("readout", point.z) + self.executed_before
         return sum(s.sample_steps for s in self.settlings), flops + sum(s.executed for s in self.settlings)
 
+    def _residual(self, kept: Point) -> Tensor:
+        """How far a kept point is from rest, differentiable where its force is."""
+        residual = self.solver.residual(self.model, kept, self._c)
+        return residual if any(leaf.requires_grad for leaf in rows.leaves(kept.force)) else residual.detach()
+
     def _solution(self, stage: Stage) -> Solution:
         carry = stage.carry()
         kept = carry.point if carry.best is None else carry.best
@@ -337,7 +343,7 @@ class Call:
             z=kept.z,
             answer=answer,
             energy=kept.energy,
-            residual=self.solver.residual(self.model, kept, self._c),
+            residual=self._residual(kept),
             status=carry.status,
             steps=carry.steps,
             evals=carry.evals,

@@ -6,11 +6,13 @@ import difflib
 import functools
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
+from torch._C._functorch import get_interpreter_stack
+from torch.autograd import forward_ad
 
 from ebm import rows
 from ebm.objective import Objective
@@ -25,6 +27,7 @@ __all__ = [
     "check_observation",
     "check_options",
     "check_resume",
+    "check_transforms",
     "known_keywords",
 ]
 
@@ -172,9 +175,37 @@ def check_fit(solver: Solver, stop: Any, model: Objective, compiled: bool | int)
         )
 
 
-def check_adjoint(adjoint: Any, solver: Solver) -> None:
-    """The solver can do what the gradient is made from."""
+def check_transforms(adjoint: Any, model: Objective, tensors: Iterable[Tensor]) -> None:
+    """The call goes through the transforms of PyTorch that it is made in: `torch.func`, and forward-mode differentiation."""
+    stack = get_interpreter_stack() or ()
+    active = {level.key().name for level in stack}
+    if forward_ad._current_level >= 0 and any(forward_ad.unpack_dual(t).tangent is not None for t in tensors):
+        active.add("Jvp")
+    through = adjoint.transforms if not stack or "energy" not in model.provides else frozenset()
+    refused = sorted(active - through)
+    if refused:
+        raise RuntimeError(
+            f"`infer` was called inside {_TRANSFORMS.get(refused[0], refused[0])} with {type(adjoint).__name__} and {type(model).__name__}. Steps "
+            "look at numbers and differentiate by themselves, which it does not allow. The first axis of a batch is the sample already; take "
+            "gradients outside, by `torch.autograd.grad` and an adjoint."
+        )
+
+
+_TRANSFORMS = {
+    "Vmap": "`torch.func.vmap`",
+    "Grad": "`torch.func.grad` or `vjp`",
+    "Jvp": "forward-mode differentiation (`torch.func.jvp`)",
+}
+
+
+def check_adjoint(adjoint: Any, solver: Solver, model: Objective) -> None:
+    """The solver can do what the gradient is made from, and the objective says what vanishes at rest."""
     missing = sorted(adjoint.needs - solver.provides)
+    if "rest" in adjoint.needs and not missing and not model.tells_rest:
+        raise ValueError(
+            f"`{type(adjoint).__name__}` differentiates what vanishes at rest, but {type(model).__name__}, or a model inside it, defines "
+            "`residual` without `move(point, c)`. Define the move whose size the residual measures, or choose `Unroll(checkpoint=...)`."
+        )
     if missing:
         able = {
             "rest": "comes to rest and says what vanishes there (it draws samples, or judges rest by a residual of its own without `move`)",

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ebm import rows
 from ebm.engine.adjoint import Adjoint, Ended, Run, Stage
-from ebm.engine.field import transposed
-from ebm.engine.linear import GMRES, ConjugateGradient, LinearSolver, LinearSolveWarning
+from ebm.engine.linear import GMRES, ConjugateGradient, LinearSolver
+from ebm.engine.root import Root
 from ebm.objective import Point
 from ebm.solution import Carry, Status
 
@@ -36,17 +34,19 @@ class Implicit(Adjoint):
     It is exact at rest alone. Where a sample ended before, the gradient is that of the nearest thing to rest and off by about
     the residual; ``solution.residual`` and ``solution.status`` say how far, and nothing is raised. ``solution.energy`` is
     differentiated with its latent held, which at rest is its whole gradient; ``solution.residual`` is not differentiated. Samples
-    that ended NONFINITE send nothing. It can be differentiated once, not twice.
+    that ended NONFINITE send nothing.
 
-    Under a constraint the condition is the solver's: that of `Project` is :math:`P(z + F(z)) = z`. A solver that judges rest by a
-    residual of its own without saying which move vanishes (`Solver.move`) is refused.
+    The condition is what the solver and the objective call rest: for `Project` :math:`P(z + F(z)) = z`, for `Composite`
+    :math:`\operatorname{prox}(z + F(z)) = z`. A solver or an objective that defines ``residual`` without ``move`` is refused.
 
     Args:
         linear_solver: for v; None takes `ConjugateGradient` where the force is minus the gradient of an energy, and no
-            constraint bends it, and `GMRES` elsewhere.
+            constraint or term bends it, and `GMRES` elsewhere.
+        twice: keep a second evaluation, so that the gradient can be differentiated once more (``create_graph=True``).
 
     Raises:
         TypeError: no linear solver.
+        RuntimeError: in the backward pass, a derivative of higher order than was kept.
 
     Warns:
         LinearSolveWarning: in the backward pass, where a sample's relative residual ends above twice the tolerance.
@@ -68,6 +68,7 @@ class Implicit(Adjoint):
     """
 
     linear_solver: LinearSolver | None = None
+    twice: bool = False
     needs: ClassVar[frozenset[str]] = frozenset({"rest"})
 
     def __post_init__(self) -> None:
@@ -79,7 +80,7 @@ class Implicit(Adjoint):
 
     def settle(self, run: Run, carry: Carry) -> Iterator[Stage]:
         final = carry
-        for stage in run(carry, graph=False, after=1):
+        for stage in run(carry, graph=False, after=1 + self.twice):
             if stage.running:
                 yield stage
             final = stage.carry()
@@ -89,69 +90,36 @@ class Implicit(Adjoint):
         """The carry with its kept point made a function of the force there, for all samples that did not fail."""
         samples = (carry.status != Status.NONFINITE).nonzero().flatten()
         carry = rows.map_rows(torch.detach, carry)
-        if not torch.is_grad_enabled() or not len(samples):
+        if not torch.is_grad_enabled():
             return carry
-        rest = run.rest(carry, samples)
-        carry, point = rest.carry, rest.point
-        solver = self.linear_solver or (ConjugateGradient() if rest.symmetric else GMRES())
-        latents = list(rows.leaves(rest.point.z))
-        z = iter(_Attach.apply(_Pull(rest.point.z, rest.move, solver), len(latents), *latents, *rows.leaves(rest.move)))
-        point = point._replace(
-            z=rows.map_rows(lambda _: next(z), point.z), force=rows.map_rows(torch.detach, point.force)
-        )
-        name = "point" if carry.best is None else "best"
-        kept: Any = getattr(carry, name)
-        return carry._replace(**{name: Point(*rows.put(tuple(kept), samples, tuple(point)))})
+        rest = run.rest(carry, samples, 1 + self.twice)
+        z = rows.map_rows(lambda leaf: leaf.detach().requires_grad_(), rest.z)
+        point, move = rest.at(z)
+        solver = self.linear_solver or (ConjugateGradient() if rest.gradient and move is point.force else GMRES())
+        root = Root.of(z, point.z, move, solver, within=self.twice)
+        z = root.value
+        if self.twice:
+            again, move = rest.at(z)
+            z = Root.of(z, again.z, move, solver, below=root).value
+        energy = None if point.energy is None else _Held.apply(point.energy)
+        point = Point(z, energy, rows.map_rows(torch.detach, point.force))
+        name = "point" if rest.carry.best is None else "best"
+        kept: Any = getattr(rest.carry, name)
+        return rest.carry._replace(**{name: Point(*rows.put(tuple(kept), samples, tuple(point)))})
 
 
-class _Attach(torch.autograd.Function):
-    """The latents as they are; backwards, what the loss wants of them becomes what it wants of the force."""
-
-    @staticmethod
-    def forward(ctx: Any, pull: _Pull, count: int, *tensors: Tensor) -> tuple[Tensor, ...]:
-        ctx.pull = pull
-        return tuple(latent.clone() for latent in tensors[:count])
+class _Held(torch.autograd.Function):
+    """Energies whose latent is held. That is their whole gradient at rest, but no second derivative."""
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
-        return (None, None, *[None] * len(gradients), *ctx.pull(gradients))
+    def forward(ctx: Any, energy: Tensor) -> Tensor:
+        return energy.clone()
 
-
-class _Pull(NamedTuple):
-    """Solves for v. The right-hand side is the gradient itself and the matrix -J^T: positive definite for an energy."""
-
-    z: Any
-    move: Any
-    solver: LinearSolver
-
-    def __call__(self, gradients: tuple[Tensor, ...]) -> list[Tensor]:
-        like, product = list(gradients), transposed(self.z, self.move, keep=False)
-        wanted = rows.flatten(like)
-
-        def matrix(v: Tensor) -> Tensor:
-            return rows.flatten(list(rows.leaves(product(self._tree(v))))).neg()
-
-        v = self.solver.solve(matrix, wanted)
-        v = torch.where(rows.finite(v)[:, None], v, 0.0)
-        self._check(torch.linalg.vector_norm(wanted - matrix(v), dim=1), torch.linalg.vector_norm(wanted, dim=1))
-        return rows.unflatten(v, like)
-
-    def _tree(self, flat: Tensor) -> Any:
-        return rows.unflatten(flat, self.move)
-
-    def _check(self, error: Tensor, size: Tensor) -> None:
-        """Say which samples have no gradient worth the name, and whether the linear solver or the settling is to blame."""
-        relative = error / size.clamp_min(torch.finfo(size.dtype).tiny)
-        tolerance = self.solver.tolerance(size.dtype)
-        bad = ~((relative <= 2 * tolerance) | (size == 0))
-        if not bool(bad.any()):
-            return
-        residual = rows.rms(rows.map_rows(torch.detach, self.move))
-        warnings.warn(
-            f"{int(bad.sum())} of {len(bad)} linear solves of {type(self.solver).__name__} ended above their tolerance {tolerance:.1g}: "
-            f"relative residual up to {float(relative[bad].max()):.1g}, at latents whose own residual is up to "
-            f"{float(residual[bad].max()):.1g}. Settle longer if that is large; else allow more `steps=`, or try `GMRES()`.",
-            LinearSolveWarning,
-            stacklevel=2,
-        )
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "`solution.energy` of an `Implicit` call was differentiated with `create_graph=True`; its latent is held, so there is one "
+                "derivative only. Evaluate the energy at `solution.z` and use `Implicit(twice=True)`, or choose `Unroll()`."
+            )
+        return gradients[0]

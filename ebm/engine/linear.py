@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from ebm.solvers.anderson import Anderson
 __all__ = ["GMRES", "AndersonLinear", "ConjugateGradient", "LinearSolveWarning", "LinearSolver", "Neumann"]
 
 Matrix = Callable[[Tensor], Tensor]
+_S = TypeVar("_S", bound="LinearSolver")
 
 
 class LinearSolveWarning(UserWarning):
@@ -67,6 +69,27 @@ class LinearSolver(ABC):
         """
 
 
+def unit_size(b: Tensor) -> Tensor:
+    """The largest number of each row, (B, 1), or one where that is zero or not finite; divided by it, no square underflows."""
+    largest = b.abs().amax(1, keepdim=True) if b.numel() else b.new_ones(b.shape[0], 1)
+    return torch.where((largest > 0) & torch.isfinite(largest), largest, 1.0)
+
+
+def _safe(solve: Callable[[_S, Matrix, Tensor], Tensor]) -> Callable[[_S, Matrix, Tensor], Tensor]:
+    """``solve`` for right-hand sides of any size and precision: rows of size one, and sums in float32 at least."""
+
+    @functools.wraps(solve)
+    def solved(self: _S, product: Matrix, b: Tensor) -> Tensor:
+        size, half = unit_size(b), b.dtype in (torch.float16, torch.bfloat16)
+        if not half:
+            return solve(self, product, b / size) * size
+        coarse = replace(self, rtol=self.tolerance(b.dtype))
+        found = solve(coarse, lambda v: product(v.to(b.dtype)).float(), b.float() / size.float())
+        return (found * size.float()).to(b.dtype)
+
+    return solved
+
+
 @dataclass(frozen=True)
 class ConjugateGradient(LinearSolver):
     """Conjugate gradients: for symmetric positive definite A, which the Hessian at a strict minimum of an energy is.
@@ -88,6 +111,7 @@ class ConjugateGradient(LinearSolver):
     Source: Hestenes and Stiefel (1952).
     """
 
+    @_safe
     def solve(self, product: Matrix, b: Tensor) -> Tensor:
         v, residual, direction = torch.zeros_like(b), b, b
         square = rows.dot(b, b)
@@ -139,6 +163,7 @@ class GMRES(LinearSolver):
         if self.window < 1:
             raise ValueError(f"`GMRES(window=...)` must be at least 1; got {self.window}. Try 20.")
 
+    @_safe
     def solve(self, product: Matrix, b: Tensor) -> Tensor:
         v, left = torch.zeros_like(b), self.steps
         goal = torch.linalg.vector_norm(b, dim=1) * self.tolerance(b.dtype)
@@ -200,12 +225,18 @@ def _rotation(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _combined(triangle: Tensor, right: Tensor, basis: Tensor) -> Tensor:
-    """The directions weighted by the solution of the triangular system; unused or singular columns get no weight."""
-    diagonal = triangle.diagonal(dim1=1, dim2=2)
-    good = diagonal.abs() > torch.finfo(right.dtype).eps * diagonal.abs().amax(1, keepdim=True)
-    safe = triangle + torch.diag_embed(torch.where(good, 0.0, 1.0 - diagonal))
-    weights = torch.linalg.solve_triangular(safe, torch.where(good, right, 0.0)[:, :, None], upper=True)
-    return torch.einsum("bm,bmd->bd", torch.where(good, weights[:, :, 0], 0.0), basis)
+    """The directions weighted by the solution of the triangular system; unused or singular ones get no weight."""
+    diagonal, eps = triangle.diagonal(dim1=1, dim2=2).abs(), torch.finfo(right.dtype).eps
+    largest = diagonal.amax(1, keepdim=True)
+    if bool(((diagonal > 0) & (diagonal < eps**0.5 * largest)).any()):
+        # nearly singular, which a diagonal does not show in full; a weight there would be rounding divided by rounding
+        weights = torch.linalg.pinv(triangle, rtol=10 * triangle.shape[1] * eps) @ right[:, :, None]
+    else:
+        good = diagonal > 0
+        safe = triangle + torch.diag_embed((~good).to(triangle.dtype))
+        weights = torch.linalg.solve_triangular(safe, torch.where(good, right, 0.0)[:, :, None], upper=True)
+        weights = torch.where(good[:, :, None], weights, 0.0)
+    return torch.einsum("bm,bmd->bd", weights[:, :, 0], basis)
 
 
 @dataclass(frozen=True)
@@ -239,6 +270,7 @@ class Neumann(LinearSolver):
         if not self.step_size > 0:
             raise ValueError(f"`Neumann(step_size=...)` must be above zero; got {self.step_size}. Try 1.")
 
+    @_safe
     def solve(self, product: Matrix, b: Tensor) -> Tensor:
         goal = torch.linalg.vector_norm(b, dim=1) * self.tolerance(b.dtype)
         v, residual = torch.zeros_like(b), b
@@ -286,6 +318,7 @@ class AndersonLinear(LinearSolver):
     def _solver(self) -> Anderson:
         return Anderson(self.window, mixing=self.mixing, safeguard=None)
 
+    @_safe
     def solve(self, product: Matrix, b: Tensor) -> Tensor:
         solver, goal = self._solver(), torch.linalg.vector_norm(b, dim=1) * self.tolerance(b.dtype)
 

@@ -28,6 +28,7 @@ class Reverse(Adjoint):
 
     Raises:
         ValueError: a segment outside that range; at the call, a solver that cannot be run backwards.
+        RuntimeError: in the backward pass, where a step made again is not the step that was made.
 
     Warns:
         ReversalWarning: in the backward pass, where running a segment back misses the kept state by more than a thousandth.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from ebm.engine.carry import Starter
 from ebm.engine.field import evaluate
 from ebm.engine.loop import Settling, iterate
 from ebm.engine.tape import Tape
+from ebm.objective import Point
 from ebm.solution import Carry
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ class Runner:
             starter = Starter(problem, call.x, call.dtype, True, None)
             carry = starter.refresh(carry)
             before = starter.executed
+        if graph and not call.batch:  # no step is made, and an empty gradient still has to find its way
+            carry = carry._replace(point=carry.point._replace(z=rows.add(carry.point.z, carry.point.force)))
         settling = Settling(problem, carry, graph)
         settling.executed = before
         if tape is not None and graph:
@@ -63,19 +66,22 @@ class Runner:
         call.settlings.append(settling)
         return iterate(settling, limits)
 
-    def rest(self, carry: Carry, samples: Tensor) -> Rest:
+    def rest(self, carry: Carry, samples: Tensor, times: int) -> Rest:
         call = self._call
         problem, meter = call.problem, call.meter
         kept = carry.point if carry.best is None else carry.best
         everyone = len(samples) == call.batch
         z, c = (kept.z, problem.c) if everyone else (rows.take(kept.z, samples), rows.take(problem.c, samples))
-        latent = rows.map_rows(lambda leaf: leaf.detach().requires_grad_(), z)
-        point = evaluate(problem.objective, latent, c)
-        move = call.solver.move(problem.objective, point, c)
-        call.executed_before += meter.price("point", z) * len(samples)
+
+        def at(latent: Any) -> tuple[Point, Any]:
+            point = evaluate(problem.objective, latent, c)
+            return point, call.solver.move(problem.objective, point, c)
+
+        price = meter.price("point", z) * times
+        call.executed_before += price * len(samples)
         one = torch.zeros_like(carry.evals).index_fill(0, samples, 1)
-        carry = carry._replace(evals=carry.evals + one, work=carry.work + meter.price("point", z) * one)
-        return Rest(point, move, "gradient" in call.model.provides and move is point.force, carry)
+        carry = carry._replace(evals=carry.evals + times * one, work=carry.work + price * one)
+        return Rest(rows.map_rows(torch.detach, z), at, "gradient" in call.model.provides, carry)
 
     def _flops_of(self, carry: Carry, steps: int) -> int:
         """The most that so many differentiated steps of the whole batch execute, their first point included."""

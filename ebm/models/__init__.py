@@ -1,6 +1,7 @@
 """Models, one a file, each with its paper, its formula and the solver it settles best with."""
 
 from ebm.models.attention_cell import AttentionCell
+from ebm.models.clamped import Clamped
 from ebm.models.composite import Composite
 from ebm.models.dense_memory import DenseMemory, Exponential, Polynomial, RectifiedPolynomial
 from ebm.models.energy_net import EnergyNet
@@ -23,7 +24,7 @@ from ebm.models.predictive_coding import PredictiveCoding
 from ebm.models.starts import Amortised, FeedForward, Noise, Start, Zeros
 from ebm.models.terms import L1, GroupL1, NonNegative, Term, Within
 from ebm.models.wiring import Nodes, Pairs, Wired, Wiring
-from ebm.models.wrappers import Clamped, Nudged, Sum
+from ebm.models.wrappers import Nudged, Sum
 
 __all__ = [
     "L1",

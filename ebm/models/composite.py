@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ebm import rows
 from ebm.engine.stop import Stop
+from ebm.models.clamped import Clamped
 from ebm.models.terms import Term
 from ebm.noise import Draw
 from ebm.objective import Energy, Objective, Point
@@ -33,6 +34,7 @@ class Composite(Energy):
 
     Raises:
         TypeError: ``smooth`` is no energy with a gradient, or ``term`` no `Term`.
+        ValueError: ``smooth`` is `Clamped`; the clamp goes outside.
 
     Example:
         >>> import torch, ebm
@@ -48,8 +50,6 @@ class Composite(Energy):
     Source: Beck and Teboulle (2009), the model of section 2.
     """
 
-    provides = frozenset({"energy", "prox"})
-
     def __init__(self, smooth: Objective, term: Term) -> None:
         super().__init__()
         if not isinstance(smooth, Objective) or not {"energy", "gradient"} <= smooth.provides:
@@ -63,9 +63,18 @@ class Composite(Energy):
                 f"`Composite(smooth, term)` adds a `Term`; got {type(term).__name__}. Pass `L1(0.1)`, say; "
                 "add another smooth energy with `Sum`."
             )
+        if isinstance(smooth, Clamped):
+            raise ValueError(
+                "`Composite(smooth, term)` over `Clamped` would pull at what is held; got one. Hold it outside: `Clamped(Composite(...))`."
+            )
         self.smooth = smooth
         self.term = term
         self.default_steps = smooth.default_steps
+
+    @property
+    def provides(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """``"energy"`` and ``"prox"``; ``"separable"`` where the term is."""
+        return frozenset({"energy", "prox", *(("separable",) if self.term.separable else ())})
 
     def condition(self, x: Any) -> Any:
         """The condition of the smooth energy."""
@@ -96,7 +105,11 @@ class Composite(Energy):
 
     def residual(self, point: Point, c: Any) -> Tensor:
         """Root mean square of a proximal step of size one, (B,)."""
-        return rows.rms(self.term.move(point.z, point.force))
+        return rows.rms(self.move(point, c))
+
+    def move(self, point: Point, c: Any) -> Any:
+        """A proximal step of size one, zero at rest."""
+        return self.term.move(point.z, point.force)
 
     def default_solver(self) -> Solver:
         """The accelerated proximal gradient method."""

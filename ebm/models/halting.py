@@ -109,6 +109,15 @@ class Halting(Objective):
         """The model's."""
         return self.model.residual(point, c)
 
+    def move(self, point: Point, c: Any) -> Any:
+        """The model's."""
+        return self.model.move(point, c)
+
+    @property
+    def tells_rest(self) -> bool:
+        """Whether the model's does."""
+        return super().tells_rest and self.model.tells_rest
+
     def readout(self, z: Any, c: Any) -> Halted:
         """The model's answer, and the logit of halting."""
         logit, batch = self.halt(z), rows.count(z)

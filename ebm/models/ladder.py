@@ -150,6 +150,10 @@ class Ladder(Objective):
         """The root mean square of the force on ``z``."""
         return rows.rms(point.force.z)
 
+    def move(self, point: Point, c: Any) -> Any:
+        """The force; none acts on the rung."""
+        return point.force
+
     def default_solver(self) -> Solver | None:
         """`AdaptiveDescent`, twenty steps a rung; the safe default of the library needs an energy."""
         return Annealed(AdaptiveDescent(), steps=20, rungs=self.rungs) if self.levels.has_energy else None

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ebm import rows
 from ebm.models.terms import Weighted, total
@@ -91,8 +90,12 @@ class _Lowered(torch.autograd.Function):
         return ((u * lowered[..., None, :]) @ v).masked_fill(lost, float("nan"))
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "The proximal map of `NuclearNorm` was differentiated with `create_graph=True`; it has a first derivative only. "
+                "Leave `create_graph` out, or settle a smooth energy."
+            )
         u, s, v, lowered, step = ctx.saved_tensors
         above = (s > step[..., 0]).to(s.dtype)
         inner = u.mT @ slope @ v.mT

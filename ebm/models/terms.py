@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ebm import rows
+from ebm.solvers.project import Box
 
 __all__ = ["L1", "GroupL1", "NonNegative", "Term", "Weighted", "Within", "total"]
 
@@ -18,6 +19,9 @@ class Term(nn.Module):
 
     Define ``forward(z)``, one number a sample (B,), and ``prox(z, size)``; where the term is infinite outside a set, also
     ``inside(z)``. Latents are row trees.
+
+    Attributes:
+        separable: whether the proximal map takes each number by itself, whatever the others are; then numbers may be `Clamped`.
 
     Example:
         >>> import torch, ebm
@@ -31,6 +35,8 @@ class Term(nn.Module):
 
     Source: Moreau (1965), proximal maps.
     """
+
+    separable: bool = False
 
     def forward(self, z: Any) -> Tensor:
         """The term, (B,)."""
@@ -94,6 +100,8 @@ class L1(Weighted):
     Source: Tibshirani (1996), the lasso; its map, soft thresholding, is that of Donoho and Johnstone (1994).
     """
 
+    separable = True
+
     def forward(self, z: Any) -> Tensor:
         return total(rows.map_rows(lambda leaf: self.weight * leaf.abs(), z))
 
@@ -132,6 +140,8 @@ class NonNegative(Weighted):
 
     Source: Hoyer (2002), non-negative sparse coding.
     """
+
+    separable = True
 
     def __init__(self, weight: float | Tensor = 0.0) -> None:
         super().__init__(weight)
@@ -216,6 +226,7 @@ class Within(Term):
         if not callable(onto):
             raise TypeError(f"`Within(onto)` must be callable; got {type(onto).__name__}. Pass `Box(0, 1)`, say.")
         self.onto = onto
+        self.separable = isinstance(onto, Box)
 
     def extra_repr(self) -> str:
         return repr(self.onto)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 from torch import Tensor
 
 from ebm.noise import Draw
-from ebm.objective import Flip, Lasso, Objective, Point, Product
+from ebm.objective import Flip, Lasso, Objective, Point, Product, defines_together
 
 __all__ = ["Field", "Info", "Solver", "Step", "View"]
 
@@ -197,24 +197,18 @@ class Solver(ABC):
     @property
     def provides(self) -> frozenset[str]:
         """What an adjoint may ask for beyond a step: ``"rest"``, that `move` is right; ``"reverse"``, that `reverse` is there."""
-        return frozenset() if self.samples else _rest_of(self, Solver)
+        return frozenset() if self.samples or not defines_together(self) else frozenset({"rest"})
 
     def move(self, objective: Objective, point: Point, c: Any) -> Any:
-        """What vanishes at rest under this solver, a row tree like the latent: the force, but for constraints.
+        """What vanishes at rest under this solver, a row tree like the latent; the objective's own, but for constraints.
 
-        A solver with a residual of its own writes this, too, or implicit gradients refuse it.
+        A solver with a `residual` of its own defines this, too; `Implicit` refuses it otherwise.
         """
-        return point.force
+        return objective.move(point, c)
 
     def reverse(self, field: Field, point: Point, memory: Any) -> tuple[Point, Any]:
         """The point and memory before the step that led here, for a solver that lists ``"reverse"`` in ``provides``."""
         raise NotImplementedError(f"{type(self).__name__} cannot be run backwards.")
-
-
-def _rest_of(solver: Solver, base: type[Solver]) -> frozenset[str]:
-    """Whether `move` tells the rest that `residual` judges: both are those of ``base``, or `move` is the solver's own."""
-    kind = type(solver)
-    return frozenset({"rest"}) if kind.residual is base.residual or kind.move is not base.move else frozenset()
 
 
 class Wrapper(Solver):
@@ -238,7 +232,7 @@ class Wrapper(Solver):
 
     @property
     def provides(self) -> frozenset[str]:
-        return self.inner.provides & _rest_of(self, Wrapper)
+        return self.inner.provides & frozenset({"rest"} if defines_together(self) else ())
 
     def move(self, objective: Objective, point: Point, c: Any) -> Any:
         return self.inner.move(objective, point, c)

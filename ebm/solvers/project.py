@@ -129,8 +129,7 @@ class Project(Wrapper):
 
     def residual(self, objective: Objective, point: Point, c: Any) -> Tensor:
         """Root mean square of the projected move."""
-        target = self.onto(rows.add(point.z, point.force))
-        return rows.rms(rows.map_rows(torch.sub, target, point.z))
+        return rows.rms(self.move(objective, point, c))
 
     def move(self, objective: Objective, point: Point, c: Any) -> Any:
         """The projected move."""

@@ -108,6 +108,13 @@ class _Failing(Objective):
     def residual(self, point: Point, c: Any) -> Tensor:
         return self.inner.residual(point, c["x"])
 
+    def move(self, point: Point, c: Any) -> Any:
+        return self.inner.move(point, c["x"])
+
+    @property
+    def tells_rest(self) -> bool:
+        return self.inner.tells_rest
+
     def default_solver(self) -> Solver | None:
         return self.inner.default_solver()
 

@@ -132,11 +132,9 @@ class SparseCoding(ebm.Composite):
 
     @property
     def provides(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """``"energy"`` and ``"prox"``; ``"gap"`` where the penalty has one; ``"lasso"`` where it can be settled exactly."""
-        names = {"energy", "prox"}
-        if admits_gap(self.term):
-            names |= {"gap"} | ({"lasso"} if self.exact else set())
-        return frozenset(names)
+        """Those of a composite; ``"gap"`` where the penalty has one; ``"lasso"`` where it can be settled exactly."""
+        names = super().provides
+        return names | {"gap"} | ({"lasso"} if self.exact else set()) if admits_gap(self.term) else names
 
     @property
     def dictionary(self) -> nn.Parameter:

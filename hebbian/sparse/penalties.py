@@ -34,6 +34,8 @@ class L0(ebm.Term):
     Source: Blumensath and Davies (2008), iterative hard thresholding in its form with a penalty.
     """
 
+    separable = True
+
     def __init__(self, weight: float) -> None:
         super().__init__()
         if not 0 <= weight < float("inf"):

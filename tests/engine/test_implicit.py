@@ -146,14 +146,6 @@ def test_float32():
         torch.testing.assert_close(got.double(), want.grad, rtol=2e-3, atol=2e-3)
 
 
-def test_once_not_twice():
-    model = Quadratic()
-    z = ebm.infer(model, X, adjoint=ebm.Implicit(), **SETTLED).z
-    (first,) = torch.autograd.grad(z.square().sum(), model.weight, create_graph=True)
-    with pytest.raises(RuntimeError):
-        first.sum().backward()
-
-
 def test_an_unfinished_linear_solve_warns():
     model = Quadratic(low=0.01)
     z = ebm.infer(model, X, adjoint=ebm.Implicit(ebm.ConjugateGradient(steps=1)), steps=200).z
@@ -241,6 +233,70 @@ def test_conjugate_gradients_stop_at_negative_curvature():
     torch.testing.assert_close(found, torch.tensor([[0.0, 0.0], [1.0, 0.5]], dtype=torch.float64))
 
 
+def counted(product: Callable[[Tensor], Tensor]) -> tuple[Callable[[Tensor], Tensor], list[int]]:
+    calls: list[int] = []
+
+    def asked(v: Tensor) -> Tensor:
+        calls.append(len(v))
+        return product(v)
+
+    return asked, calls
+
+
+def test_a_dead_end_is_not_asked_again():
+    product, calls = counted(lambda v: v * torch.tensor([-1.0, 2.0]))
+    ebm.ConjugateGradient().solve(product, torch.tensor([[1.0, 0.0]]))
+    assert len(calls) == 1
+
+
+def test_gmres_goes_on_while_a_new_direction_is_small_beside_its_image():
+    """A new direction a hundredth of its image is no breakdown: two directions solve two unknowns."""
+    matrix = torch.tensor([[1.0, 0.01], [0.01, 2.0]])
+    product, calls = counted(lambda v: v @ matrix.T)
+    b = torch.tensor([[1.0, 0.0]])
+    found = ebm.GMRES(rtol=1e-6).solve(product, b)
+    torch.testing.assert_close(found, torch.linalg.solve(matrix, b.T).T, rtol=1e-6, atol=1e-7)
+    assert len(calls) == 3  # and one for the residual
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_gmres_does_not_run_off_along_a_null_space(seed: int):
+    """Eight numbers of rank six, and a right-hand side outside: the least residual is the part in the null space."""
+    atoms, b = numbers(8, 6, seed=seed), numbers(1, 8, seed=100 + seed)
+    gram = atoms @ atoms.T
+    found = ebm.GMRES(rtol=1e-12, steps=400).solve(lambda v: v @ gram, b)
+    least = torch.linalg.pinv(gram) @ b[0]
+    assert float(found.norm()) < 1e3 * float(least.norm() + 1)
+    error, best = (float(torch.linalg.vector_norm(b[0] - gram @ v)) for v in (found[0], least))
+    assert error == pytest.approx(best, rel=1e-3)
+
+
+@pytest.mark.parametrize("solver", [*SOLVE[:2], ebm.AndersonLinear(window=8), ebm.Neumann(steps=200)], ids=repr)
+@pytest.mark.parametrize(
+    ("dtype", "size"), [(torch.float16, 2e-6), (torch.bfloat16, 1e-30), (torch.float32, 1e-30), (torch.float32, 1e30)]
+)
+def test_right_hand_sides_of_any_size(solver: ebm.LinearSolver, dtype: torch.dtype, size: float):
+    """Their squares are below or above all numbers of the dtype."""
+    solver = type(solver)(steps=200)
+    scale = torch.tensor([0.5, 1.5])
+    b = torch.tensor([[1.0, 2.0], [2.0, -1.0], [0.0, 0.0]])
+    found = solver.solve(lambda v: v * scale.to(v.dtype), (b * size).to(dtype)).double() / size
+    torch.testing.assert_close(found, (b / scale).double(), rtol=0.05 if dtype.itemsize == 2 else 1e-3, atol=0.05 * 2)
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-5])
+def test_a_model_in_half_precision(size: float):
+    """Cotangents of 1e-5 have squares that float16 does not know."""
+    model = Quadratic(dtype=torch.float16)
+    exact = Quadratic()
+    loss_of(exact.settled(X)).backward()
+    z = ebm.infer(model, X.half(), steps=60, solver=ebm.Descent(0.5), adjoint=ebm.Implicit()).z
+    (loss_of(z) * size).backward()
+    for got, want in zip(model.parameters(), exact.parameters(), strict=True):
+        error = torch.linalg.vector_norm(got.grad.double() / size - want.grad)  # type: ignore[union-attr]
+        assert float(error / torch.linalg.vector_norm(want.grad)) < 0.05  # type: ignore[arg-type]
+
+
 def test_neumann_terms_are_backpropagation_through_as_many_steps():
     model = Tanh(3)
     rest = ebm.infer(model, X, **SETTLED).z
@@ -279,7 +335,7 @@ class Judged(ebm.Descent):
 )
 def test_a_solver_that_knows_no_rest_is_refused(solver: ebm.Solver):
     with pytest.raises(ValueError, match="`Implicit` needs a solver that comes to rest and says what vanishes there"):
-        door.check_adjoint(ebm.Implicit(), solver)
+        door.check_adjoint(ebm.Implicit(), solver, Quadratic())
 
 
 def test_the_latent_may_be_a_tree():

@@ -147,6 +147,140 @@ def test_a_model_that_is_no_function_of_its_arguments():
         z.sum().backward()
 
 
+TAPED: Any = pytest.mark.parametrize("adjoint", [ebm.Unroll(checkpoint=2), ebm.Reverse(2)], ids=repr)
+
+
+class Plain(Quadratic):
+    """A quadratic whose condition is the observation itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop = torch.nn.Dropout(0.5)
+
+    def condition(self, x: Tensor) -> Tensor:
+        return x
+
+    def forward(self, z: Tensor, c: Tensor) -> Tensor:
+        return super().forward(z, self.drop(c @ self.weight))
+
+    def init_latent(self, c: Tensor, draw: Any) -> Tensor:
+        return c.new_zeros(len(c), 4)
+
+
+def written(what: str, model: Plain, x: Tensor, start: Tensor, z: Tensor) -> None:
+    with torch.no_grad():
+        if what == "a step":
+            for parameter in model.parameters():
+                parameter.mul_(1.5)
+        elif what == "load_state_dict":
+            model.load_state_dict({name: 2 * p for name, p in model.state_dict().items()})
+        elif what == "other data":
+            model.weight.data = 2 * model.weight.data
+        elif what == "x":
+            x.zero_()
+        elif what == "the start":
+            start.zero_()
+        elif what == "behind autograd":
+            model.weight.data.mul_(1.01)
+        elif what == "dropout":
+            pass
+
+
+def taped(adjoint: ebm.Adjoint, what: str) -> tuple[Plain, Tensor]:
+    model, x, start = Plain().train(what == "dropout"), X.clone(), numbers(4, 4, seed=5)
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        z = ebm.infer(model, x, steps=5, start=start, solver=BACK, adjoint=adjoint).z
+    written(what, model, x, start, z)
+    return model, z
+
+
+@TAPED
+@pytest.mark.parametrize("what", ["a step", "load_state_dict", "other data", "x", "the start"])
+def test_what_is_written_over_before_the_backward_pass_is_refused(adjoint: ebm.Adjoint, what: str):
+    _, z = taped(adjoint, what)
+    with pytest.raises(RuntimeError, match="written over since"):
+        z.sum().backward()
+
+
+@TAPED
+def test_the_answer_may_be_written_into(adjoint: ebm.Adjoint):
+    """As autograd allows, and `relu_` does."""
+    (model, z), (other, wanted) = taped(adjoint, "nothing"), taped(ebm.Unroll(), "nothing")
+    z.mul_(2).sum().backward()
+    (2 * wanted).sum().backward()
+    torch.testing.assert_close(model.weight.grad, other.weight.grad, rtol=1e-9, atol=1e-9)
+
+
+@TAPED
+@pytest.mark.parametrize("what", ["behind autograd", "dropout"])
+def test_steps_that_lead_elsewhere_the_second_time_are_refused(adjoint: ebm.Adjoint, what: str):
+    _, z = taped(adjoint, what)
+    with pytest.raises(RuntimeError, match="Plain must be a function of its arguments alone"):
+        z.sum().backward()
+
+
+@pytest.mark.parametrize("adjoint", [ebm.Unroll(checkpoint=9), ebm.Unroll(checkpoint=2), ebm.Reverse(2)], ids=repr)
+def test_a_step_between_two_backward_passes_is_refused(adjoint: ebm.Adjoint):
+    """Also where the tensors in question are those kept from the first pass, which are the weights themselves."""
+    model, z = taped(adjoint, "nothing")
+    z.sum().backward(retain_graph=True)
+    written("a step", model, X, X, z)
+    with pytest.raises(RuntimeError, match="written over since"):
+        z.sum().backward()
+
+
+@TAPED
+def test_passes_in_a_row_and_a_step_after_them_are_not(adjoint: ebm.Adjoint):
+    model, z = taped(adjoint, "nothing")
+    first, second = (torch.autograd.grad(z.sum(), model.weight, retain_graph=True)[0] for _ in range(2))
+    z.sum().backward()
+    torch.optim.SGD(model.parameters(), 0.1).step()
+    assert torch.equal(first, second) and torch.equal(first, model.weight.grad)  # type: ignore[arg-type]
+
+
+@TAPED
+@pytest.mark.parametrize("way", ["functional_call", "assign", "new parameter"])
+def test_tensors_put_in_the_place_of_others_leave_the_gradient_right(adjoint: ebm.Adjoint, way: str):
+    """A step is made again with the tensors it was made with, wherever they have gone since."""
+
+    class Net(torch.nn.Module):
+        def __init__(self, adjoint: ebm.Adjoint) -> None:
+            super().__init__()
+            self.model, self.adjoint = Plain().eval(), adjoint
+
+        def forward(self, x: Tensor) -> Tensor:
+            return ebm.infer(self.model, x, steps=5, solver=BACK, adjoint=self.adjoint).z
+
+    def found(adjoint: ebm.Adjoint) -> Tensor:
+        net = Net(adjoint)
+        if way == "functional_call":
+            weight = (1.5 * net.model.weight.detach()).requires_grad_()
+            z = torch.func.functional_call(net, {"model.weight": 1.0 * weight}, (X,))
+        else:
+            weight, z = net.model.weight, net(X)
+            if way == "assign":
+                net.model.load_state_dict({k: 2 * v for k, v in net.model.state_dict().items()}, assign=True)
+            else:
+                net.model.weight = torch.nn.Parameter(2 * weight.detach())
+        return torch.autograd.grad(z.square().sum(), weight)[0]
+
+    torch.testing.assert_close(found(adjoint), found(ebm.Unroll()), rtol=1e-9, atol=1e-9)
+
+
+@TAPED
+@pytest.mark.parametrize("model", [Wells(3), Tanh(3)], **NAMES)
+def test_second_derivatives_through_steps_made_again(model: ebm.Objective, adjoint: ebm.Adjoint):
+    def found(adjoint: ebm.Adjoint) -> list[Tensor]:
+        x, weights = X.clone().requires_grad_(), list(model.parameters())
+        z = ebm.infer(model, x, steps=5, solver=BACK, adjoint=adjoint).z
+        (first,) = torch.autograd.grad(z.pow(3).sum(), x, create_graph=True)
+        return [*torch.autograd.grad(first.square().sum(), [x, *weights])]
+
+    for got, want in zip(found(adjoint), found(ebm.Unroll()), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("mixing", [0.2, 0.5, 0.8])
 def test_a_step_and_back(mixing: float):
     model, solver = Tanh(3), ebm.Reversible(mixing)

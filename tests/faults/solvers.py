@@ -11,8 +11,8 @@ FAULTS = [
     Fault(
         "a sampler is differentiated at rest",
         "ebm/solvers/base.py",
-        "return frozenset() if self.samples else _rest_of(self, Solver)",
-        "return _rest_of(self, Solver)",
+        'return frozenset() if self.samples or not defines_together(self) else frozenset({"rest"})',
+        'return frozenset({"rest"}) if defines_together(self) else frozenset()',
         "tests/engine/test_implicit.py -k refused",
     ),
     Fault(
