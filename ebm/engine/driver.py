@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, Literal
 
 import torch
@@ -13,6 +13,7 @@ from ebm.engine.adjoint import Adjoint, Detached
 from ebm.engine.budget import Budget
 from ebm.engine.call import Call, Options
 from ebm.engine.door import known_keywords
+from ebm.engine.eager import eager
 from ebm.engine.stop import Stop
 from ebm.objective import Objective
 from ebm.solution import Solution
@@ -120,12 +121,37 @@ def infer(
         generator=generator,
         clock=clock,
     )
+    return _run(model, x, options)
+
+
+@eager
+def _run(model: Objective, x: Any, options: Options) -> Solution:
     call = Call(model, x, options)
     try:
         return call.run()
     except (Exception, KeyboardInterrupt) as error:
         call.attach(error)
         raise
+
+
+class _Items(Iterator[Solution]):
+    """The solutions of a call, one after the other; `close` ends it."""
+
+    def __init__(self, items: Generator[Solution]) -> None:
+        self._items = items
+
+    @eager
+    def __next__(self) -> Solution:
+        return next(self._items)
+
+    @eager
+    def close(self) -> None:
+        self._items.close()
+
+
+@eager
+def _items(model: Objective, x: Any, options: Options) -> _Items:
+    return _Items(Call(model, x, options).solutions())
 
 
 @known_keywords
@@ -192,4 +218,4 @@ def stream(
         generator=generator,
         clock=clock,
     )
-    return Call(model, x, options).solutions()
+    return _items(model, x, options)

@@ -271,6 +271,15 @@ class Meter:
         self.uncounted.update(counter.uncounted)
         return result
 
+    def took(self, clock: Any, tree: Any, seconds: float) -> None:
+        """Remember how long the read-out of a batch of these shapes took on a clock."""
+        self._known["seconds", rows.count(tree), _shapes(tree)] = clock, seconds
+
+    def takes(self, clock: Any, tree: Any) -> float:
+        """How long it took last; zero if it never ran on this clock."""
+        known, seconds = self._known.get(("seconds", rows.count(tree), _shapes(tree)), (clock, 0.0))
+        return seconds if known is clock else 0.0
+
     def price(self, kind: str, tree: Any) -> int:
         """FLOPs a sample of what ran before as ``kind`` at these shapes; zero if it never ran."""
         known = self._known.get(self._key(kind, tree))

@@ -249,6 +249,11 @@ class FlopCounter(TorchDispatchMode):
         self.elementwise = 0
         self.uncounted: Counter[str] = Counter()
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """PyTorch would load its compiler, in more than a second, at the first operation: a count is never compiled."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         packet = func.overloadpacket

@@ -60,7 +60,7 @@ class Runner:
         settling.executed = before
         if tape is not None and graph:
             settling.problem = replace(problem, walk=tape.over(settling))
-        call.settlings.append(settling)
+        call.account.settlings.append(settling)
         return iterate(settling, limits)
 
     def rest(self, carry: Carry, samples: Tensor) -> Rest:
@@ -72,7 +72,7 @@ class Runner:
         latent = rows.map_rows(lambda leaf: leaf.detach().requires_grad_(), z)
         point = evaluate(problem.objective, latent, c)
         move = call.solver.move(problem.objective, point, c)
-        call.executed_before += meter.price("point", z) * len(samples)
+        call.account.executed += meter.price("point", z) * len(samples)
         one = torch.zeros_like(carry.evals).index_fill(0, samples, 1)
         carry = carry._replace(evals=carry.evals + one, work=carry.work + meter.price("point", z) * one)
         return Rest(point, move, "gradient" in call.model.provides and move is point.force, carry)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.faults.fault import Fault
 
 LOOP = "ebm/engine/loop.py"
+WALK = "ebm/engine/walk.py"
 CALL = "ebm/engine/call.py"
 CARRY = "ebm/engine/carry.py"
 BUDGET = "ebm/engine/budget.py"
@@ -35,14 +36,14 @@ FAULTS = [
     ),
     Fault(
         "a stride looks at its end alone",
-        LOOP,
-        "if taken + 1 == count or not solver.additive:",
-        "if taken + 1 == count:",
+        WALK,
+        "        if not solver.additive:\n            probes",
+        "        if made == count and not solver.additive:\n            probes",
         f"{T}strides.py",
     ),
     Fault(
         "a stride draws the noise of its first step",
-        LOOP,
+        WALK,
         "Draw(keys, steps + taken)",
         "Draw(keys, steps)",
         f"{T}strides.py",
