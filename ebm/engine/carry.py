@@ -59,7 +59,7 @@ class Starter:
     """Makes the first carry of a call, and counts what that takes.
 
     Attributes:
-        fixed: FLOPs of the start.
+        fixed: FLOPs of the start, or of finding that nothing has changed since.
         executed: FLOPs of the samples' evaluations.
     """
 
@@ -122,7 +122,8 @@ class Starter:
     def _judged_again(self, carry: Carry, z: Any) -> tuple[Carry, Tensor]:
         """The carry with its points evaluated again, and which samples are not what they were.
 
-        Those begin anew where they stand: what solver and stop rule remember of them speaks of another energy.
+        Those begin anew where they stand: what solver and stop rule remember of them speaks of another energy. The evaluation is
+        on their account; of samples that are what they were it belongs to the fixed part of the call.
         """
         problem, old = self._problem, carry.point
         z, times = problem.solver.start(z), 1
@@ -140,16 +141,17 @@ class Starter:
                 best, rank = rows.where(changed, found, best), torch.where(changed, found_rank, rank)
         bad = ~rows.finite((point.force,) if point.energy is None else (point.energy, point.force))
         anew = torch.where(bad, int(Status.NONFINITE), torch.zeros_like(carry.status))
-        price = problem.meter.price("point", z)
-        self.executed += times * price * self._batch
+        price, anew_ones = problem.meter.price("point", z) * times, changed.to(torch.int64)
+        self.executed += price * int(anew_ones.sum())
+        self.fixed += price * (self._batch - int(anew_ones.sum()))
         carry = carry._replace(
             point=point,
             best=best,
             rank=rank,
             memory=rows.where(changed, problem.solver.init(point), carry.memory),
             status=torch.where(changed, anew, carry.status),
-            evals=carry.evals + times,
-            work=carry.work + times * price,
+            evals=carry.evals + times * anew_ones,
+            work=carry.work + price * anew_ones,
         )
         return carry, changed
 

@@ -33,6 +33,14 @@ def test_each_sample_ends_in_its_own_way():
     assert solution.energy[:5].tolist() == [0, 0, 4, 1, 1]
 
 
+def test_a_start_that_failed_is_never_called_done():
+    """The first look of the stop rule is at all samples: one whose energy is minus infinity is below every threshold."""
+    solution = ebm.infer(Script(), script([-INF, 1, 1], [0, 1, 1]), steps=2, solver=Walk(), stop=Below(0.0))
+    assert names(solution) == ["NONFINITE", "CONVERGED"]
+    again = ebm.infer(Script(), script([-INF, 1, 1], [0, 1, 1]), steps=2, solver=Walk(), stop=Below(3.0), resume=solution)
+    assert names(again) == ["NONFINITE", "CONVERGED"]
+
+
 def test_a_stalled_sample_ends_stalled():
     solution = ebm.infer(Script(), script([5, STALL, 3, 2], LONG), steps=3, solver=Walk())
     assert names(solution) == ["STALLED", "OUT_OF_STEPS"]

@@ -9,6 +9,7 @@ import torch
 
 import ebm
 from ebm import Status, rows
+from ebm.testing.case import evaluations
 from tests.energies import ClosedQuadratic, Quadratic, Wells, numbers
 from tests.engine.stubs import NAN, STALL, Script, Walk
 from tests.engine.test_resume import same
@@ -122,6 +123,53 @@ def test_additive_solvers_keep_what_is_not_finite():
                 step = solver.step(lambda z: ebm.Point(z, torch.zeros(1), torch.ones(1, 2)), point, memory, None)  # pyright: ignore
                 point, memory = step.point, step.memory
             assert not bool(rows.finite(point.z)), solver
+
+
+LAST: dict[str, Any] = {"keep": "last"}
+
+
+@pytest.mark.parametrize("steps", [13, 40, 400])
+@pytest.mark.parametrize(
+    ("solver", "options"),
+    [
+        (ebm.Flow(0.1, horizon=1.0), {}),
+        (ebm.AdaptiveFlow(1.0), {}),
+        (ebm.Annealed(tuple(ebm.Langevin(0.05, t) for t in (1.0, 0.5, 0.1)), steps=5), {}),
+        (ebm.Annealed((ebm.Descent(0.1), ebm.Descent(0.1), ebm.Flow(0.1, horizon=0.7)), steps=(4, 3, 20)), LAST),
+        (ebm.Backtracking(first=5.0, trials=3), {}),
+        (ebm.AdaptiveDescent(), LAST),
+        (ebm.BarzilaiBorwein(), LAST),
+        (ebm.Descent(0.1), LAST),
+    ],
+    ids=lambda part: type(part).__name__ if isinstance(part, ebm.Solver) else "",
+)
+def test_what_is_reported_is_what_was_executed(solver: ebm.Solver, options: dict[str, Any], steps: int):
+    model = ebm.Ladder([Quadratic()] * 3) if isinstance(solver, ebm.Annealed) else Quadratic()
+    ebm.infer(model, X, steps=1, solver=solver, **options)
+    with evaluations(model) as executed:
+        found = ebm.infer(model, X, steps=steps, solver=solver, compact=True, **options)
+    price = int(found.flops_per_sample[0]) // int(found.evals[0])
+    assert int(found.evals.sum()) == sum(executed) and found.flops - found.fixed_flops == price * sum(executed)
+    *_, last = ebm.stream(model, X, steps=steps, solver=solver, compact=True, **options)
+    same(found, last)
+
+
+@pytest.mark.parametrize("steps", [13, 40, 400])
+def test_a_stride_that_is_thrown_away_is_paid_once(steps: int):
+    """A failure can be seen at the end of a stride alone: it is made again step by step, and counted as executed."""
+
+    class Cliff(Quadratic):
+        def forward(self, z: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+            return torch.where(z[:, 0] > 1.45, NAN, (z @ torch.ones(4, 1, dtype=z.dtype))[:, 0] * -1.0)
+
+    model = Cliff()
+    ebm.infer(model, X, steps=1, solver=ebm.Descent(0.1))
+    with evaluations(model) as executed:
+        found = ebm.infer(model, X, steps=steps, solver=ebm.Descent(0.1), keep="last", compact=True)
+    price = int(found.flops_per_sample[0]) // int(found.evals[0])
+    assert bool((found.status == (Status.NONFINITE if steps > 14 else Status.OUT_OF_STEPS)).all())
+    assert found.flops - found.fixed_flops == price * sum(executed)
+    assert sum(executed) - int(found.evals.sum()) == (10 * 5 if steps > 20 else 0)
 
 
 def test_an_exception_within_a_stride_leaves_the_steps_before_it():
