@@ -17,7 +17,15 @@ FILES = sorted([*ROOT.glob("ebm/**/*.py"), *ROOT.glob("hebbian/**/*.py")])
 # What each module of ebm may import, itself included; the longest matching prefix counts.
 _BASE = ("ebm.rows", "ebm.noise")
 _SAYS = (*_BASE, "ebm.objective", "ebm.provenance", "ebm.solution", "ebm.version")
-_LOOP = (*_SAYS, "ebm.solvers.base", "ebm.engine.field", "ebm.engine.flops", "ebm.engine.stop", "ebm.engine.walk", "ebm.engine.loop")
+_LOOP = (
+    *_SAYS,
+    "ebm.solvers.base",
+    "ebm.engine.field",
+    "ebm.engine.flops",
+    "ebm.engine.stop",
+    "ebm.engine.walk",
+    "ebm.engine.loop",
+)
 MAY_IMPORT = {
     "ebm.rows": (),
     "ebm.version": (),

@@ -235,7 +235,7 @@ class Call:
                 yield item
 
     def _stages(self) -> Generator[Stage, None, None]:
-        limits = self.limits = self._prepared()
+        self.limits = self._prepared()
         progress = Progress(self.options.progress, self._steps)
         try:
             for stage in self.options.adjoint.settle(Runner(self), self.first):

@@ -51,7 +51,10 @@ def describe(part: Any) -> str:
 def _alike(one: Any, other: Any) -> Tensor:
     """Which samples hold the same numbers in two trees, bool (B,); what is not a number equals itself."""
     pairs = zip(rows.leaves(one), rows.leaves(other), strict=True)
-    same = [((a == b) | ((a != a) & (b != b))).flatten(1).all(1) if a.ndim > 1 else (a == b) | ((a != a) & (b != b)) for a, b in pairs]
+    same = [
+        ((a == b) | ((a != a) & (b != b))).flatten(1).all(1) if a.ndim > 1 else (a == b) | ((a != a) & (b != b))
+        for a, b in pairs
+    ]
     return functools.reduce(torch.logical_and, same)
 
 

@@ -352,6 +352,8 @@ def _read(*flags: Tensor | None) -> list[float]:
     found = [flag for flag in flags if flag is not None]
     on_host = found[0].device.type == "cpu"
     values = iter(
-        [flag.item() for flag in found] if on_host else torch.stack([flag.to(found[0].dtype) for flag in found]).tolist()
+        [flag.item() for flag in found]
+        if on_host
+        else torch.stack([flag.to(found[0].dtype) for flag in found]).tolist()
     )
     return [0.0 if flag is None else next(values) for flag in flags]

@@ -276,9 +276,7 @@ def test_what_a_step_may_use_is_set_aside_while_it_runs():
 
 def test_threads_do_not_overdraw_their_pot():
     pot, x = ebm.Budget(steps=301), script(LONG, LONG)
-    threads = [
-        threading.Thread(target=lambda: ebm.infer(Script(), x, solver=Walk(), budget=pot)) for _ in range(4)
-    ]
+    threads = [threading.Thread(target=lambda: ebm.infer(Script(), x, solver=Walk(), budget=pot)) for _ in range(4)]
     [thread.start() for thread in threads]
     [thread.join() for thread in threads]
     assert pot.steps == 1
@@ -332,7 +330,9 @@ def test_a_stream_under_a_deadline_leaves_time_for_its_last_item():
     clock = Clock()
     model = Slow(clock, 3.0)
     *_, last = ebm.stream(model, script(LONG), seconds=30.5, solver=Walk(), clock=clock)
-    assert clock.now <= 30.5 and int(last.steps[0]) == 5, "a read-out to time it, a start; then a read-out and a step, each"
+    assert clock.now <= 30.5 and int(last.steps[0]) == 5, (
+        "a read-out to time it, a start; then a read-out and a step, each"
+    )
 
 
 # Ends of the range

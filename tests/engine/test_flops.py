@@ -31,9 +31,7 @@ with warnings.catch_warnings():
 
 
 def _bag(table: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    return F.embedding_bag(
-        torch.tensor([0, 2, 1]), table, torch.tensor([0, 2]), mode="sum", per_sample_weights=weights
-    )
+    return F.embedding_bag(torch.tensor([0, 2, 1]), table, torch.tensor([0, 2]), mode="sum", per_sample_weights=weights)
 
 
 BY_HAND = {

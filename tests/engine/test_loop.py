@@ -37,7 +37,9 @@ def test_a_start_that_failed_is_never_called_done():
     """The first look of the stop rule is at all samples: one whose energy is minus infinity is below every threshold."""
     solution = ebm.infer(Script(), script([-INF, 1, 1], [0, 1, 1]), steps=2, solver=Walk(), stop=Below(0.0))
     assert names(solution) == ["NONFINITE", "CONVERGED"]
-    again = ebm.infer(Script(), script([-INF, 1, 1], [0, 1, 1]), steps=2, solver=Walk(), stop=Below(3.0), resume=solution)
+    again = ebm.infer(
+        Script(), script([-INF, 1, 1], [0, 1, 1]), steps=2, solver=Walk(), stop=Below(3.0), resume=solution
+    )
     assert names(again) == ["NONFINITE", "CONVERGED"]
 
 

@@ -210,7 +210,10 @@ def test_a_deadline_is_not_spent_on_compiling(monkeypatch: pytest.MonkeyPatch):
     model, compiled = ClosedQuadratic(), []
     call = CompiledStep.__call__
     monkeypatch.setattr(CompiledStep, "__call__", lambda *parts: (compiled.append(len(parts[3].z)), call(*parts))[1])
-    with pytest.warns(UserWarning, match=r"no program for this ClosedQuadratic at a batch of 5 .* `infer\(model, x, steps=0, compile=True\)`"):
+    with pytest.warns(
+        UserWarning,
+        match=r"no program for this ClosedQuadratic at a batch of 5 .* `infer\(model, x, steps=0, compile=True\)`",
+    ):
         found = ebm.infer(model, X, seconds=9.5, solver=D, compile=True, clock=Clock(0.5), steps=4)
     assert not compiled
     same(found, ebm.infer(model, X, steps=4, solver=D))

@@ -54,7 +54,9 @@ def test_only_true_stops(answer: object):
 
 @pytest.mark.parametrize("answer", [True, torch.tensor(True), np.True_, np.array(True)], ids=repr)
 def test_true_stops_however_it_is_written(answer: object):
-    assert ebm.infer(Quadratic(), X, steps=2, solver=D, callback=lambda s: answer).status.tolist() == [Status.STOPPED] * 5
+    assert (
+        ebm.infer(Quadratic(), X, steps=2, solver=D, callback=lambda s: answer).status.tolist() == [Status.STOPPED] * 5
+    )
 
 
 @pytest.mark.parametrize("answer", [torch.tensor([True, True]), torch.tensor(0.5), np.zeros(2), np.array(1)], ids=repr)
