@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from ebm.engine.compiled import CompiledStep, compiled_step
 from ebm.engine.eager import refuse_tracing
 from ebm.engine.field import Meter, learn_prices
 from ebm.engine.loop import Problem, Settling
+from ebm.engine.options import Options
 from ebm.engine.runner import Runner
 from ebm.engine.stop import Stop
 from ebm.engine.walk import walk
@@ -30,33 +31,9 @@ from ebm.solution import Origin, Solution, Status
 from ebm.solvers import AdaptiveDescent, Picard
 from ebm.solvers.base import Solver
 
-__all__ = ["Call", "Options"]
+__all__ = ["Call"]
 
 _STRIDE = 10  # steps between looks at an uncompiled call that nobody watches
-
-
-@dataclass(frozen=True)
-class Options:
-    """The keyword arguments of `infer` and `stream`, as they were given."""
-
-    steps: int | Tensor | None
-    seconds: float | None
-    flops: int | None
-    budget: Budget | None
-    stop: Stop | None
-    solver: Solver | None
-    adjoint: Adjoint
-    start: Any
-    resume: Solution | None
-    keep: str | None
-    compact: bool | str
-    compile: bool | int
-    precision: torch.dtype | None
-    record: Iterable[str] | None
-    callback: Callable[[Solution], bool | None] | None
-    progress: bool
-    generator: torch.Generator | None
-    clock: Callable[[], float]
 
 
 class Call:

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from ebm.engine.adjoint import Adjoint, Detached
 from ebm.engine.budget import Budget
-from ebm.engine.call import Call, Options
+from ebm.engine.call import Call
 from ebm.engine.door import known_keywords
 from ebm.engine.eager import eager
+from ebm.engine.options import Options
 from ebm.engine.stop import Stop
 from ebm.objective import Objective
 from ebm.solution import Solution

@@ -24,14 +24,14 @@ def eager(fn: Callable[_P, _R]) -> Callable[_P, _R]:
     unseen: list[Callable[..., Any]] = []
 
     @functools.wraps(fn)
-    def called(*args: _P.args, **given: _P.kwargs) -> _R:
+    def _called(*args: _P.args, **given: _P.kwargs) -> _R:
         if "torch._dynamo" not in sys.modules:
             return fn(*args, **given)
         if not unseen:
             unseen.append(torch.compiler.disable(fn, reason="an anytime call decides by the numbers it finds"))
         return unseen[0](*args, **given)
 
-    return called
+    return _called
 
 
 def refuse_tracing() -> None:

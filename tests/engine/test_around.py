@@ -136,6 +136,16 @@ def test_a_checkpoint_around_a_call_has_its_gradient(adjoint: ebm.Adjoint):
         assert a is not None and b is not None and torch.equal(a, b)
 
 
+def test_nothing_runs_while_a_checkpoint_breaks_off_its_second_pass(monkeypatch: pytest.MonkeyPatch):
+    net, read = Net(adjoint=ebm.Unroll()), []
+    readout = net.model.readout
+    monkeypatch.setattr(net.model, "readout", lambda z, c: (read.append(1), readout(z, c))[1])
+    net(X)
+    read.clear()
+    checkpoint(net, X, use_reentrant=False).sum().backward()  # pyright: ignore[reportAttributeAccessIssue]
+    assert len(read) <= 2, "once a pass at most"
+
+
 # What is left behind
 
 
