@@ -83,6 +83,17 @@ def test_a_changed_problem_is_settled_anew(solver: ebm.Solver, what: str):
     torch.testing.assert_close(found.energy, model(found.z, x).detach(), rtol=1e-9, atol=1e-14)
 
 
+@pytest.mark.parametrize("solver", SOLVERS, ids=lambda solver: type(solver).__name__)
+def test_what_a_solver_remembers_of_another_problem_is_forgotten(solver: ebm.Solver):
+    model = Pull()
+    part = ebm.infer(model, X, steps=3, solver=solver, keep="last")
+    with torch.no_grad():
+        model.t.fill_(3.0)
+    found = ebm.infer(model, X, steps=3, solver=solver, keep="last", resume=part)
+    anew = ebm.infer(model, X, steps=3, solver=solver, keep="last", start=part.z)
+    assert torch.equal(found.z, anew.z) and found.steps.tolist() == [int(part.steps[0]) + 3] * 3
+
+
 @pytest.mark.parametrize("adjoint", [ebm.Unroll(), ebm.Truncated(2), ebm.Implicit()], ids=repr)
 def test_a_changed_problem_has_the_gradient_of_what_it_is_now(adjoint: ebm.Adjoint):
     model = Pull()

@@ -24,7 +24,7 @@ FAULTS = [
         "ebm/engine/flops.py",
         "_should_skip_dynamo",
         "_skips_dynamo",
-        f"{AROUND} -k loads_nothing",
+        f"{AROUND} -k 'load_the_compiler'",
     ),
     Fault(
         "an answer is attached to a checkpoint's signal",
@@ -66,7 +66,7 @@ FAULTS = [
         CARRY,
         "memory=rows.where(changed, problem.solver.init(point), carry.memory)",
         "memory=carry.memory",
-        f"{CHANGED} -k settled_anew",
+        f"{CHANGED} -k forgotten",
     ),
     Fault(
         "a changed best point keeps its energy",
