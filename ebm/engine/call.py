@@ -333,6 +333,10 @@ class Call:
         assert self.limits is not None
         carry, account = stage.carry(), self.account
         kept = carry.point if carry.best is None else carry.best
+        if (
+            self.graph and not self.batch
+        ):  # no step was made that could have led the graph on: a gradient of no sample is zero
+            kept = kept._replace(z=rows.add(kept.z, self.first.point.force))
         answer = self._answer(kept)
         return Solution(
             z=kept.z,

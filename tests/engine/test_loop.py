@@ -7,6 +7,7 @@ import torch
 
 import ebm
 from ebm import Status
+from tests.energies import Quadratic
 from tests.engine.stubs import INF, NAN, STALL, Below, Script, Walk, script
 
 LONG = [5.0, 4.0, 3.0, 2.0, 1.0, 0.5, 0.4, 0.3]
@@ -132,6 +133,17 @@ def test_no_sample_at_all_is_a_batch():
     solution = ebm.infer(Script(), torch.empty(0, 3, dtype=torch.float64), steps=3, solver=Walk(), stop=Below())
     assert len(solution) == 0 and solution.z.shape == (0, 1) and solution.flops == 0
     assert repr(solution) == "Solution(0 samples: none; steps none)"
+
+
+@pytest.mark.parametrize(
+    "adjoint", [ebm.Unroll(), ebm.Unroll(checkpoint=2), ebm.Truncated(2), ebm.Implicit()], ids=repr
+)
+def test_the_gradient_of_no_sample_is_zero(adjoint: ebm.Adjoint):
+    model = Quadratic()
+    x = torch.empty(0, 3, dtype=torch.float64, requires_grad=True)
+    ebm.infer(model, x, steps=3, solver=ebm.Descent(0.1), adjoint=adjoint).z.sum().backward()
+    assert x.grad is not None and x.grad.shape == (0, 3)
+    assert all(parameter.grad is not None and not parameter.grad.any() for parameter in model.parameters())
 
 
 def test_a_failed_sample_is_named():
