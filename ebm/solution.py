@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ebm import rows
 from ebm.objective import Point
+from ebm.provenance import Provenance, Source
 
 __all__ = ["Carry", "InferenceError", "Origin", "Solution", "Status", "cat"]
 
@@ -126,6 +127,7 @@ class Solution:
         trace: what ``record=`` asked for, each stacked over steps, of the running point; empty by default.
         carry: all that is needed to go on.
         origin: the model, solver and stop rule that made the carry.
+        provenance: the weights and the observation that made it, so that `resume=` can tell whether they are the same.
 
     Example:
         >>> import torch, ebm
@@ -149,6 +151,7 @@ class Solution:
     carry: Carry = field(repr=False)
     origin: Origin = field(repr=False)
     trace: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    provenance: Provenance | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return self.status.shape[0]
@@ -190,12 +193,28 @@ class Solution:
         index = torch.as_tensor(samples, device=self.status.device)
         index = index.nonzero().flatten() if index.dtype == torch.bool else index.to(torch.int64)
         parts = {name: rows.take(getattr(self, name), index) for name in _PER_SAMPLE}
-        return replace(self, **parts, flops=int(parts["flops_per_sample"].sum()), fixed_flops=0, trace={})
+        known = self.provenance and self.provenance.take(index, self.state, (parts["z"], parts["carry"]))
+        return replace(
+            self, **parts, flops=int(parts["flops_per_sample"].sum()), fixed_flops=0, trace={}, provenance=known
+        )
+
+    @property
+    def state(self) -> tuple[Any, Carry]:
+        """Latents and carry: what a call goes on from."""
+        return self.z, self.carry
+
+    def z_to_go_on_from(self) -> Any:
+        """The running latents; or ``z``, if the user has written into it since."""
+        known = self.provenance
+        written = known is not None and not known.untouched(self.state)
+        return self.z if written else self.carry.point.z
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the solution to a file; `Solution.load` brings it back, ready to go on."""
         plain = {name: _encode(getattr(self, name)) for name in (*_PER_SAMPLE, *_PER_CALL)}
-        torch.save({**plain, "origin": list(self.origin), "version": 1}, path)
+        known = self.provenance is not None and self.provenance.untouched(self.state)
+        source = _encode(self.provenance.source.plain()) if self.provenance is not None and known else None
+        torch.save({**plain, "origin": list(self.origin), "source": source, "version": 1}, path)
 
     @staticmethod
     def load(path: str | PathLike[str]) -> Solution:
@@ -210,7 +229,9 @@ class Solution:
                 f"`Solution.load` wants a file written by `Solution.save`; {path} is another. Check the path."
             )
         parts = {name: _decode(plain[name]) for name in (*_PER_SAMPLE, *_PER_CALL)}
-        return Solution(**parts, origin=Origin(*plain["origin"]))
+        source = plain.get("source")
+        known = None if source is None else Provenance(Source.read(_decode(source)), (parts["z"], parts["carry"]))
+        return Solution(**parts, origin=Origin(*plain["origin"]), provenance=known)
 
 
 _PER_SAMPLE = ("z", "answer", "energy", "residual", "status", "steps", "evals", "flops_per_sample", "carry")
@@ -255,7 +276,10 @@ def cat(solutions: list[Solution]) -> Solution:
     totals: dict[str, Any] = {
         name: sum(getattr(s, name) for s in solutions) for name in ("flops", "fixed_flops", "seconds")
     }
-    return Solution(**parts, **totals, uncounted=uncounted, origin=first.origin)
+    known = Provenance.cat(
+        [s.provenance for s in solutions], [s.state for s in solutions], (parts["z"], parts["carry"])
+    )
+    return Solution(**parts, **totals, uncounted=uncounted, origin=first.origin, provenance=known)
 
 
 def _encode(value: Any) -> Any:

@@ -16,19 +16,29 @@ FILES = sorted([*ROOT.glob("ebm/**/*.py"), *ROOT.glob("hebbian/**/*.py")])
 
 # What each module of ebm may import, itself included; the longest matching prefix counts.
 _BASE = ("ebm.rows", "ebm.noise")
-_SAYS = (*_BASE, "ebm.objective", "ebm.solution", "ebm.version")
-_LOOP = (*_SAYS, "ebm.solvers.base", "ebm.engine.field", "ebm.engine.flops", "ebm.engine.stop", "ebm.engine.loop")
+_SAYS = (*_BASE, "ebm.objective", "ebm.provenance", "ebm.solution", "ebm.version")
+_LOOP = (
+    *_SAYS,
+    "ebm.solvers.base",
+    "ebm.engine.field",
+    "ebm.engine.flops",
+    "ebm.engine.stop",
+    "ebm.engine.walk",
+    "ebm.engine.loop",
+)
 MAY_IMPORT = {
     "ebm.rows": (),
     "ebm.version": (),
     "ebm.environment": ("ebm.version",),
     "ebm.noise": ("ebm.rows",),
     "ebm.objective": _BASE,
-    "ebm.solution": (*_BASE, "ebm.objective"),
+    "ebm.provenance": ("ebm.rows",),
+    "ebm.solution": (*_BASE, "ebm.objective", "ebm.provenance"),
     "ebm.solvers": (*_SAYS, "ebm.solvers"),
     "ebm.engine.flops": (),
     "ebm.engine.field": (*_SAYS, "ebm.engine.flops"),
     "ebm.engine.stop": _SAYS,
+    "ebm.engine.walk": (*_SAYS, "ebm.solvers.base", "ebm.engine.field"),
     "ebm.engine.loop": _LOOP,
     "ebm.engine.moment": _BASE,
     "ebm.engine.tape": (*_SAYS, "ebm.engine.field", "ebm.engine.moment"),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass, replace
+import warnings
+from collections.abc import Generator, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,53 +15,34 @@ from torch import Tensor
 from ebm import rows
 from ebm.engine import door
 from ebm.engine.adjoint import Adjoint, Stage
-from ebm.engine.budget import Budget, CallLimits
+from ebm.engine.budget import Account, Budget, CallLimits
 from ebm.engine.carry import Starter, describe, identity
 from ebm.engine.compiled import CompiledStep, compiled_step
+from ebm.engine.eager import refuse_tracing
 from ebm.engine.field import Meter, learn_prices, read
-from ebm.engine.loop import Problem, Settling, walk
+from ebm.engine.loop import Problem, Settling
 from ebm.engine.modules import refusal, survey, watched
+from ebm.engine.options import Options
 from ebm.engine.runner import Runner
 from ebm.engine.stop import Stop
-from ebm.engine.watch import Progress, Trace
+from ebm.engine.walk import walk
+from ebm.engine.watch import Progress, Trace, wants_stop
 from ebm.objective import Objective, Point, Update
+from ebm.provenance import Provenance, Source
 from ebm.solution import Origin, Solution, Status
 from ebm.solvers import AdaptiveDescent, Picard
 from ebm.solvers.base import Solver
 
-__all__ = ["Call", "Options"]
+__all__ = ["Call"]
 
 _STRIDE = 10  # steps between looks at an uncompiled call that nobody watches
-
-
-@dataclass(frozen=True)
-class Options:
-    """The keyword arguments of `infer` and `stream`, as they were given."""
-
-    steps: int | Tensor | None
-    seconds: float | None
-    flops: int | None
-    budget: Budget | None
-    stop: Stop | None
-    solver: Solver | None
-    adjoint: Adjoint
-    start: Any
-    resume: Solution | None
-    keep: str | None
-    compact: bool | str
-    compile: bool | int
-    precision: torch.dtype | None
-    record: Iterable[str] | None
-    callback: Callable[[Solution], bool | None] | None
-    progress: bool
-    generator: torch.Generator | None
-    clock: Callable[[], float]
 
 
 class Call:
     """One call of `infer` or `stream`: checked when made, run by `run` or `solutions`."""
 
     def __init__(self, model: Objective, x: Any, options: Options) -> None:
+        refuse_tracing()
         self._begun = options.clock()
         self.options = options
         self.model = model
@@ -92,11 +74,14 @@ class Call:
             if home is not None
             else next((leaf for leaf in rows.leaves(x) if leaf.is_floating_point()), torch.empty(()))
         ).dtype
-        self.settlings: list[Settling] = []
+        if options.resume is not None:
+            door.check_resumed_dtype(options.resume, self.dtype)
+        self.account = Account(options.budget, self._begun)
+        self._source = Source(owned, self.x, self.dtype, self._precision())
         self._stage: Stage | None = None
         self._trace = Trace(options.record, model)
         self.meter = Meter(model, self.origin.model)
-        self._fixed = 0
+        self._read: tuple[Point, Any] | None = None
         self._streamed = False
 
     def run(self) -> Solution:
@@ -110,7 +95,7 @@ class Call:
                 pass
         return self.solution()
 
-    def solutions(self) -> Iterator[Solution]:
+    def solutions(self) -> Generator[Solution]:
         """The solution at every stage."""
         self._streamed = True
         for item in self._watched(always=True):
@@ -124,13 +109,16 @@ class Call:
             return self._solution(self._stage)
 
     def attach(self, error: BaseException) -> None:
-        """Let the best answer so far ride on an exception as ``error.solution``."""
-        if self._stage is None:
+        """Let the best answer so far ride on an exception as ``error.solution``, read out without a graph.
+
+        The signals by which PyTorch's checkpoints break off a second pass are none: there nobody waits for an answer.
+        """
+        if self._stage is None or type(error).__module__ == "torch.utils.checkpoint":
             return
-        for settling in self.settlings[-1:]:
+        for settling in self.account.settlings[-1:]:
             settling.end(Status.STOPPED)
-        with contextlib.suppress(Exception):
-            error.solution = self.solution()  # pyright: ignore[reportAttributeAccessIssue]
+        with contextlib.suppress(Exception), self._inside(), torch.no_grad():
+            error.solution = self._solution(self._stage)  # pyright: ignore[reportAttributeAccessIssue]
 
     # The door
 
@@ -200,6 +188,12 @@ class Call:
                 stack.enter_context(torch.autocast(self._device.type, dtype=self.options.precision))
             yield
 
+    def _precision(self) -> str:
+        """What products are run in."""
+        device, asked = self._device.type, self.options.precision
+        ambient = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.dtype
+        return str(ambient if asked is None else asked)
+
     @property
     def _device(self) -> torch.device:
         return next(rows.leaves(self.x)).device
@@ -213,17 +207,17 @@ class Call:
                     stage = next(stages, None)
                 if stage is None:
                     return
-                item = _apart(self.solution()) if always or callback else None
+                item = self._apart(self.solution()) if always or callback else None
                 moment = (id(stage), getattr(stage, "taken", None))
-                if callback and moment != seen and callback(item) is True:  # pyright: ignore[reportArgumentType]
+                if callback and moment != seen and wants_stop(callback(item)):  # pyright: ignore[reportArgumentType]
                     callback = None
-                    self.settlings[-1].end(Status.STOPPED)
-                    item = _apart(self.solution()) if always else None
+                    self.account.settlings[-1].end(Status.STOPPED)
+                    item = self._apart(self.solution()) if always else None
                 seen = moment
                 yield item
 
     def _stages(self) -> Generator[Stage, None, None]:
-        limits = self.limits = self._prepared()
+        self.limits = self._prepared()
         progress = Progress(self.options.progress, self._steps)
         try:
             for stage in self.options.adjoint.settle(Runner(self), self.first):
@@ -234,17 +228,19 @@ class Call:
         finally:
             progress.close()
             if self.options.budget is not None:
-                steps, flops = self._used()
-                self.options.budget.spend(steps, self.options.clock() - limits.start, flops)
+                self.account.charge(self.options.clock())
 
     def _prepared(self) -> CallLimits:
         """The condition, the problem, the first carry and the limits; everything here is on the clock."""
         o, model, meter = self.options, self.model, self.meter
         c = self._c = meter.run("condition", model.condition, self.x)
         self._c_version = rows.versions(c)
-        self._fixed += self.batch * meter.price("condition", self.x)
+        self.account.fixed += self.batch * meter.price("condition", self.x)
         meter.given(c)
         keep = o.keep or ("last" if self.graph else self.solver.keep)
+        limits = CallLimits(
+            self._steps, o.seconds, o.flops, self.account, o.clock, self._begun, self._device, self._streamed
+        )
         compact = False if o.compile and o.compact == "auto" else o.compact
         self._compiled = compiled_step(model, self.solver) if o.compile else None
         stride = self._stride(keep)
@@ -258,15 +254,15 @@ class Call:
         if o.resume is None:
             self.first = starter.begin(None if o.start is None else self._own(o.start))
         else:
-            self.first = starter.resume(self._own(o.resume.carry), o.resume.origin.stop != self.origin.stop)
+            sure = o.resume.provenance is not None and o.resume.provenance.holds(self._source, o.resume.state)
+            again = None if sure else self._own(o.resume.z_to_go_on_from())
+            self.first = starter.resume(self._own(o.resume.carry), o.resume.origin.stop != self.origin.stop, again)
         self._check_condition()
-        self._fixed += starter.fixed
-        self.executed_before = starter.executed
-        self._learn_prices()
+        self.account.fixed += starter.fixed
+        self.account.executed += starter.executed
+        self._learn_prices(limits)
         if self._compiled is not None:
-            self._rehearse(self._compiled)
-        limits = CallLimits(self._steps, o.seconds, o.flops, o.budget, o.clock, self._begun, self._device)
-        limits.used = self._used
+            self._prepare_program(self._compiled, limits.deadline)
         limits.aim(self.first)
         self._check_flops_end(limits)
         return limits
@@ -279,6 +275,24 @@ class Call:
         wanted = int(o.compile) or _STRIDE
         return 1 if watched or self.graph or (isinstance(steps, int) and steps < wanted) else wanted
 
+    def _prepare_program(self, compiled: CompiledStep, deadline: bool) -> None:
+        """Have a program for these shapes; a deadline is not spent on compiling one, which takes seconds."""
+        stride, shapes = self.problem.stride, (self.first.point.z, self._c)
+        if not compiled.ready(shapes, self.options.precision, stride):
+            if deadline:
+                warnings.warn(
+                    f"`compile=True` has no program for this {type(self.model).__name__} at a batch of {self.batch} yet, and compiling one "
+                    "would outlast the deadline: this call steps uncompiled. Make it ahead, with `infer(model, x, steps=0, compile=True)`.",
+                    UserWarning,
+                    stacklevel=6,
+                )
+                self.problem = replace(self.problem, walk=walk, stride=1)
+                return
+            self._rehearse(compiled)
+            compiled.made(shapes, self.options.precision, stride)
+        if not compiled.trusts(stride):
+            self.problem = replace(self.problem, stride=1)
+
     def _rehearse(self, compiled: CompiledStep) -> None:
         """Steps made and thrown away, so that compiling counts as elapsed time but not as the length of a step.
 
@@ -286,22 +300,30 @@ class Call:
         A program of several steps is used only if it ends at the same bits as those steps one by one.
         """
         stride, first = self.problem.stride, self.first._replace(status=torch.zeros_like(self.first.status))
-        if compiled.first_time(first.point.z, self.options.precision, stride):
-            alone, together = Settling(replace(self.problem, stride=1), first), Settling(self.problem, first)
-            for settling in (alone, together) if stride > 1 else (alone,):
-                while settling.taken < 2 * stride and settling.running:
-                    settling.advance(stride)
-            if stride > 1:
-                compiled.compare(stride, alone.carry(), together.carry())
-        if not compiled.trusts(stride):
-            self.problem = replace(self.problem, stride=1)
+        alone, together = Settling(replace(self.problem, stride=1), first), Settling(self.problem, first)
+        for settling in (alone, together) if stride > 1 else (alone,):
+            while settling.taken < 2 * stride and settling.running:
+                settling.advance(stride)
+        if stride > 1:
+            compiled.compare(stride, alone.carry(), together.carry())
 
-    def _learn_prices(self) -> None:
-        """Everything the call may ask for is priced before the first step; a model new to a resumed state has no price yet."""
-        z, meter = self.first.point.z, self.meter
+    def _learn_prices(self, limits: CallLimits) -> None:
+        """Everything the call may ask for is priced before the first step; a model new to a resumed state has no price yet.
+
+        The read-out is priced, and timed, ahead of its use only where something is limited by it.
+        """
+        z, meter, clock = self.first.point.z, self.meter, self.options.clock
         learn_prices(meter, self.model, self.solver.most(z), z, self._c)
-        with torch.no_grad():
-            meter.learn("readout", partial(read, self.model), z, self._c)
+        reads = self.stop is not None and self.stop.reads
+        if limits.deadline or limits.pot is not None or limits.flops is not None or reads:
+            began = clock() if limits.deadline and not meter.knows("readout", z) else None
+            with torch.no_grad():
+                meter.learn("readout", partial(read, self.model), z, self._c)
+            if began is not None:
+                meter.took(clock, z, limits.now() - began)
+        if limits.deadline:
+            self.account.tail = meter.takes(clock, z)
+        self.account.read = self.batch * meter.price("readout", z)
 
     def _check_condition(self) -> None:
         if rows.versions(self._c) != self._c_version:
@@ -312,53 +334,66 @@ class Call:
 
     def _check_flops_end(self, limits: CallLimits) -> None:
         """A FLOP budget ends a call only if a step costs FLOPs."""
-        if limits.flops is None:
+        granted = limits.granted_flops()
+        if granted is None:
             return
         point = self.first.point
         free = not self.problem.most(point.z, self.graph)
-        if free and limits.flops > 0 and self._steps is None and limits.seconds is None and limits.shared_steps is None:
+        ends = self._steps is not None or limits.deadline or (limits.pot is not None and limits.pot.steps is not None)
+        if free and granted > 0 and not ends:
             raise ValueError(
                 f"`flops=` alone would never end this call: an evaluation of {type(self.model).__name__} has no operation with a FLOP "
                 "formula. Pass `steps=` or `seconds=` as well."
             )
 
-    def _used(self) -> tuple[int, int]:
-        """Sample-steps and FLOPs of this call so far, the read-out included."""
-        point = self.first.point
-        flops = self._fixed + self.batch * self.meter.price("readout", point.z) + self.executed_before
-        return sum(s.sample_steps for s in self.settlings), flops + sum(s.executed for s in self.settlings)
-
-    def _residual(self, kept: Point) -> Tensor:
-        """How far a kept point is from rest, differentiable where its force is."""
-        residual = self.solver.residual(self.model, kept, self._c)
-        return residual if any(leaf.requires_grad for leaf in rows.leaves(kept.force)) else residual.detach()
-
     def _solution(self, stage: Stage) -> Solution:
-        carry = stage.carry()
+        assert self.limits is not None
+        carry, account = stage.carry(), self.account
         kept = carry.point if carry.best is None else carry.best
-        answer = self.meter.run("readout", partial(read, self.model), kept.z, self._c)
-        self._check_condition()
-        flops = self._used()[1]
+        if (
+            self.graph and not self.batch
+        ):  # no step was made that could have led the graph on: a gradient of no sample is zero
+            kept = kept._replace(z=rows.add(kept.z, self.first.point.force))
+        answer = self._answer(kept)
         return Solution(
             z=kept.z,
             answer=answer,
             energy=kept.energy,
-            residual=self._residual(kept),
+            residual=self.problem.residual(kept, self._c),
             status=carry.status,
             steps=carry.steps,
             evals=carry.evals,
             flops_per_sample=carry.work,
-            flops=flops,
-            fixed_flops=self._fixed + self.batch * self.meter.price("readout", kept.z),
+            flops=account.flops,
+            fixed_flops=account.fixed + account.read,
             uncounted=dict(self.meter.uncounted),
-            seconds=self.options.clock() - self._begun,
+            seconds=self.limits.now() - self._begun,
             carry=carry,
             origin=self.origin,
             trace=self._trace.stacked(),
+            provenance=Provenance(self._source, (kept.z, carry)),
         )
 
+    def _answer(self, kept: Point) -> Any:
+        """The read-out of the kept point; the one just made, if the point is the same. What it took is kept back from a deadline."""
+        assert self.limits is not None
+        if self._read is not None and self._read[0] is kept:
+            return self._read[1]
+        answer = self.meter.run("readout", partial(read, self.model), kept.z, self._c)
+        self._check_condition()
+        self.account.read = self.batch * self.meter.price("readout", kept.z)
+        if self.limits.deadline:
+            took = self.limits.since_lap()
+            self.account.tail = took
+            self.meter.took(self.options.clock, kept.z, took)
+        self._read = None if self.graph else (kept, answer)
+        return answer
 
-def _apart(solution: Solution) -> Solution:
-    """A view of a call that goes on: what an observer writes into it cannot reach the call."""
-    seen = ("z", "answer", "energy", "residual", "status", "steps", "evals", "flops_per_sample")
-    return replace(solution, **{name: rows.map_rows(torch.clone, getattr(solution, name)) for name in seen})
+    def _apart(self, solution: Solution) -> Solution:
+        """A view of a call that goes on: what an observer writes into it cannot reach the call."""
+        seen = ["z", "answer", "energy", "residual", "status", "steps", "evals", "flops_per_sample"]
+        if not self.graph:  # of a graph autograd itself sees what is written
+            seen.append("carry")
+        parts = {name: rows.map_rows(torch.clone, getattr(solution, name)) for name in seen}
+        state = parts["z"], parts.get("carry", solution.carry)
+        return replace(solution, **parts, provenance=Provenance(self._source, state))

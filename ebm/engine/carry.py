@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields, is_dataclass
@@ -39,11 +40,21 @@ def describe(part: Any) -> str:
     return f"{type(part).__qualname__}({settings})"
 
 
+def _alike(one: Any, other: Any) -> Tensor:
+    """Which samples hold the same numbers in two trees, bool (B,); what is not a number equals itself."""
+    pairs = zip(rows.leaves(one), rows.leaves(other), strict=True)
+    same = [
+        ((a == b) | ((a != a) & (b != b))).flatten(1).all(1) if a.ndim > 1 else (a == b) | ((a != a) & (b != b))
+        for a, b in pairs
+    ]
+    return functools.reduce(torch.logical_and, same)
+
+
 class Starter:
     """Makes the first carry of a call, and counts what that takes.
 
     Attributes:
-        fixed: FLOPs of the start.
+        fixed: FLOPs of the start, or of finding that nothing has changed since.
         executed: FLOPs of the samples' evaluations.
         guard: what an evaluation is made within.
     """
@@ -89,14 +100,58 @@ class Starter:
         self.executed += self._batch * problem.meter.price("point", z)
         return self._checked(self._keeping(carry))
 
-    def resume(self, carry: Carry, other_stop: bool) -> Carry:
-        """An earlier carry, with those samples open again that a resource or a callback had ended."""
+    def resume(self, carry: Carry, other_stop: bool, again: Any = None) -> Carry:
+        """An earlier carry, with those samples open again that a resource or a callback had ended.
+
+        ``again`` holds the latents to go on from where they, or what they were judged by, may have changed.
+        """
         reopened = [*_REOPENED, Status.CONVERGED] if other_stop else list(_REOPENED)
         open_again = torch.isin(carry.status, torch.tensor([int(s) for s in reopened], device=carry.status.device))
         carry = self._keeping(carry._replace(status=carry.status.masked_fill(open_again, int(Status.RUNNING))))
-        if self._graph:
+        changed = None
+        if again is not None:
+            carry, changed = self._judged_again(carry, again)
+        elif self._graph:
             carry = self.refresh(carry)
-        return self._checked(carry) if other_stop else carry
+        if other_stop:
+            return self._checked(carry)
+        return carry if changed is None or not bool(changed.any()) else self._checked(carry, changed)
+
+    def _judged_again(self, carry: Carry, z: Any) -> tuple[Carry, Tensor]:
+        """The carry with its points evaluated again, and which samples are not what they were.
+
+        Those begin anew where they stand: what solver and stop rule remember of them speaks of another energy. The evaluation is
+        on their account; of samples that are what they were it belongs to the fixed part of the call.
+        """
+        problem, old = self._problem, carry.point
+        z, times = problem.solver.start(z), 1
+        point = self._evaluate(z, problem.c)
+        changed, best, rank = ~_alike(old, point), carry.best, carry.rank
+        if best is not None and rank is not None:
+            kept = point
+            if not bool(_alike(best.z, z).all()):
+                kept, times = self._evaluate(best.z, problem.c), 2
+            changed = changed | ~_alike(best, kept)
+            with torch.no_grad():
+                ranks = [problem.rank(each, problem.c).detach() for each in (kept, point)]
+                found = rows.where(ranks[1] <= ranks[0], point, kept)
+                found_rank = torch.where(ranks[1] <= ranks[0], ranks[1], ranks[0])
+                best, rank = rows.where(changed, found, best), torch.where(changed, found_rank, rank)
+        bad = ~rows.finite((point.force,) if point.energy is None else (point.energy, point.force))
+        anew = torch.where(bad, int(Status.NONFINITE), torch.zeros_like(carry.status))
+        price, anew_ones = problem.meter.price("point", z) * times, changed.to(torch.int64)
+        self.executed += price * int(anew_ones.sum())
+        self.fixed += price * (self._batch - int(anew_ones.sum()))
+        carry = carry._replace(
+            point=point,
+            best=best,
+            rank=rank,
+            memory=rows.where(changed, problem.solver.init(point), carry.memory),
+            status=torch.where(changed, anew, carry.status),
+            evals=carry.evals + times * anew_ones,
+            work=carry.work + price * anew_ones,
+        )
+        return carry, changed
 
     def refresh(self, carry: Carry) -> Carry:
         """The points of the running samples evaluated again, now with a graph: the cached force has none."""
@@ -159,14 +214,16 @@ class Starter:
         with torch.no_grad():
             return carry._replace(best=carry.point, rank=self._problem.rank(carry.point, self._problem.c).detach())
 
-    def _checked(self, carry: Carry) -> Carry:
-        """The carry after the stop rule's first look."""
+    def _checked(self, carry: Carry, which: Tensor | None = None) -> Carry:
+        """The carry after the stop rule's first look at all samples, or at those that begin anew."""
         problem = self._problem
         if problem.stop is None:
             return carry._replace(rest=None)
         with torch.no_grad():
             look = problem.look(carry.point, problem.c, None, None)
             done, rest = problem.stop.check(look, problem.stop.init(look))
+        if which is not None:
+            done, rest = done & which, rows.where(which, rest, carry.rest)
         status = torch.where(done & (carry.status == Status.RUNNING), int(Status.CONVERGED), carry.status)
         price = problem.meter.price("readout", carry.point.z) if problem.stop.reads else 0
         self.executed += price * self._batch

@@ -11,7 +11,7 @@ import torch
 
 from ebm import rows
 from ebm.engine.carry import describe
-from ebm.engine.loop import Outcome, walk
+from ebm.engine.walk import Outcome, walk
 from ebm.objective import Objective, Point
 from ebm.solution import Carry
 from ebm.solvers.base import Solver
@@ -46,12 +46,13 @@ class CompiledStep:
             call = self._calls[shapes] = torch.compile(own, fullgraph=True, dynamic=False)
         return call(objective, solver, point, memory, c, keys, steps, count)
 
-    def first_time(self, latent: Any, precision: torch.dtype | None, count: int) -> bool:
-        """Whether this shape, precision and count of steps were never asked for, so that the next step compiles."""
-        key = count, precision, tuple((leaf.shape, leaf.dtype, leaf.device) for leaf in rows.leaves(latent))
-        fresh = key not in self._seen
-        self._seen.add(key)
-        return fresh
+    def ready(self, tree: Any, precision: torch.dtype | None, count: int) -> bool:
+        """Whether there is a program for latents and conditions of these shapes, this precision and count of steps."""
+        return _program(tree, precision, count) in self._seen
+
+    def made(self, tree: Any, precision: torch.dtype | None, count: int) -> None:
+        """From now on there is."""
+        self._seen.add(_program(tree, precision, count))
 
     def compare(self, count: int, alone: Carry, together: Carry) -> None:
         """Distrust programs of ``count`` steps if they end elsewhere, by one bit, than single steps."""
@@ -62,6 +63,10 @@ class CompiledStep:
     def trusts(self, count: int) -> bool:
         """Whether programs of so many steps were never seen to differ from single steps."""
         return count not in self._differing
+
+
+def _program(tree: Any, precision: torch.dtype | None, count: int) -> Any:
+    return count, precision, tuple((leaf.shape, leaf.dtype, leaf.device) for leaf in rows.leaves(tree))
 
 
 _KNOWN: WeakKeyDictionary[Objective, dict[str, CompiledStep]] = WeakKeyDictionary()

@@ -27,6 +27,7 @@ __all__ = [
     "check_observation",
     "check_options",
     "check_resume",
+    "check_resumed_dtype",
     "check_transforms",
     "known_keywords",
 ]
@@ -232,4 +233,14 @@ def check_resume(resume: Any, origin: Any, batch: int) -> None:
         raise ValueError(
             f"`resume=` comes from the solver {resume.origin.solver}, but this call uses {origin.solver}, whose memory differs. "
             "Pass the same solver, or begin anew with `start=resume.z`."
+        )
+
+
+def check_resumed_dtype(resume: Any, dtype: Any) -> None:
+    """A resumed state has the precision of the model."""
+    made = None if resume.provenance is None else resume.provenance.source.dtype
+    if made not in (None, str(dtype)):
+        raise ValueError(
+            f"`resume=` was made in {made}, but the model is in {dtype}, and so would be all that goes on. Resume with the model as it was, "
+            "or begin anew with `start=` in the model's dtype."
         )

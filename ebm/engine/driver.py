@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, Literal
 
 import torch
@@ -11,8 +11,10 @@ from torch import Tensor
 
 from ebm.engine.adjoint import Adjoint, Detached
 from ebm.engine.budget import Budget
-from ebm.engine.call import Call, Options
+from ebm.engine.call import Call
 from ebm.engine.door import known_keywords
+from ebm.engine.eager import eager
+from ebm.engine.options import Options
 from ebm.engine.stop import Stop
 from ebm.objective import Objective
 from ebm.solution import Solution
@@ -56,7 +58,8 @@ def infer(
         model: an `ebm.Energy` or an `ebm.Update`.
         x: the observation, a row tree of B samples.
         steps: latent steps of this call, >= 0; exact. An int, or int64 (B,) for a limit a sample.
-        seconds: >= 0, from the call: no step is started if the time elapsed plus the longest step so far exceeds it.
+        seconds: >= 0, from the call: no step is started that, were it as long as the longest so far, would leave no time for the
+            read-out. What comes before the first step takes what it takes.
         flops: >= 0, one multiply-add is 2, of the whole batch: no step is started that would exceed it.
         budget: a pot of resources that several calls share.
         stop: when a sample is done; None asks the model for its default, which is usually never.
@@ -64,18 +67,21 @@ def infer(
         adjoint: how a loss differentiates the settled latent; by default not at all.
         start: a latent to begin at instead of ``model.init_latent``; excludes ``resume``.
         resume: a solution to go on from, solver memory, stop memory and noise keys included. Samples that ran out of
-            a resource or were stopped run again; another ``stop`` starts anew and reopens converged ones.
+            a resource or were stopped run again; another ``stop`` starts anew and reopens converged ones. Where weights, observation,
+            precision or ``resume.z`` have changed since, samples with another energy or force begin anew where they stand.
         keep: ``"best"`` (lowest energy seen, or residual for an update) or ``"last"``; None asks the solver
             (samplers: last). Differentiated calls keep the last.
         compact: step only the samples still running: always, never, or ``"auto"``, once at most half of them are.
             A compiled step is not re-compiled for smaller batches, so there auto means never.
         compile: `torch.compile` one step; for serving, not with a differentiating adjoint. A number puts so many steps
             into one program, which saves the time between them wherever nothing looks in between (``keep="last"``, no stop
-            rule and no limit but ``steps``, no observer); it takes as many times longer to compile.
+            rule and no limit but ``steps``, no observer); it takes as many times longer to compile. With a deadline only programs that
+            exist are used; a call with ``steps=0`` makes one.
         precision: run products in this dtype, for example ``torch.bfloat16``; latents, energies and comparisons stay.
         record: names of what to trace at every step, of the running point: ``"energy"``, ``"residual"``, ``"z"``,
             ``"answer"``, ``"status"``; the trace has one entry more than there were steps.
-        callback: called with the solution so far before the first step and after each; returning True stops.
+        callback: called with the solution so far before the first step and after each; returning True stops, also as one boolean of
+            NumPy or PyTorch.
         progress: a progress bar on stderr (of the first process only).
         generator: the only source of randomness: it draws one key a sample. Without one the keys are the row numbers,
             so that the same call gives the same answer; pass one to draw other noise.
@@ -85,9 +91,10 @@ def infer(
         The solution: latents, answers, and for each sample how it ended and what it cost.
 
     Raises:
-        TypeError: an unknown keyword, or an argument of the wrong type.
+        TypeError: an unknown keyword, an argument of the wrong type, or a callback that returns numbers.
         ValueError: no resource limit, a negative one, a non-finite or ill-placed observation, ``start`` with
-            ``resume``, a resumed state of another batch, model or solver, or a solver that needs what the model lacks.
+            ``resume``, a resumed state of another batch, dtype, model or solver, or a solver that needs what the model lacks.
+        RuntimeError: inside `torch.jit.trace` or `torch.export`; inside `torch.compile` the call is run as it is.
         Exception: whatever the model or the callback raises, KeyboardInterrupt included; the best answer so far
             rides on it as ``error.solution``.
 
@@ -120,12 +127,37 @@ def infer(
         generator=generator,
         clock=clock,
     )
+    return _run(model, x, options)
+
+
+@eager
+def _run(model: Objective, x: Any, options: Options) -> Solution:
     call = Call(model, x, options)
     try:
         return call.run()
     except (Exception, KeyboardInterrupt) as error:
         call.attach(error)
         raise
+
+
+class _Items(Iterator[Solution]):
+    """The solutions of a call, one after the other; `close` ends it."""
+
+    def __init__(self, items: Generator[Solution]) -> None:
+        self._items = items
+
+    @eager
+    def __next__(self) -> Solution:
+        return next(self._items)
+
+    @eager
+    def close(self) -> None:
+        self._items.close()
+
+
+@eager
+def _items(model: Objective, x: Any, options: Options) -> _Items:
+    return _Items(Call(model, x, options).solutions())
 
 
 @known_keywords
@@ -192,4 +224,4 @@ def stream(
         generator=generator,
         clock=clock,
     )
-    return Call(model, x, options).solutions()
+    return _items(model, x, options)

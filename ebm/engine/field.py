@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -260,7 +262,7 @@ class Price(NamedTuple):
     uncounted: dict[str, int]
 
 
-_PRICES: WeakKeyDictionary[Objective, dict[Any, dict[Any, Price]]] = WeakKeyDictionary()
+_PRICES: WeakKeyDictionary[Objective, dict[Any, dict[Any, Any]]] = WeakKeyDictionary()
 
 
 class Meter:
@@ -303,6 +305,16 @@ class Meter:
         self._known[key] = Price(-(-counter.flops // batch), dict(counter.uncounted))
         self.uncounted.update(counter.uncounted)
         return result
+
+    def took(self, clock: Any, tree: Any, seconds: float) -> None:
+        """Remember how long the read-out of a batch of these shapes took on a clock, for as long as the clock is there."""
+        with contextlib.suppress(TypeError):  # not every callable can be referred to weakly
+            self._known["seconds", rows.count(tree), _shapes(tree)] = weakref.ref(clock), seconds
+
+    def takes(self, clock: Any, tree: Any) -> float:
+        """How long it took last; zero if it never ran on this clock."""
+        known, seconds = self._known.get(("seconds", rows.count(tree), _shapes(tree)), (lambda: clock, 0.0))
+        return seconds if known() is clock else 0.0
 
     def price(self, kind: str, tree: Any) -> int:
         """FLOPs a sample of what ran before as ``kind`` at these shapes; zero if it never ran."""

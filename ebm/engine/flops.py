@@ -1,6 +1,6 @@
 """FLOPs of matrix products and convolutions, counted by our own formulas while the operations run.
 
-One multiply-add is two FLOPs. Element-wise work, reductions and data movement are left out by convention (their sizes
+One multiply-add is two FLOPs, one of complex numbers eight. Products with sparse matrices are counted by the numbers stored. Element-wise work, reductions and data movement are left out by convention (their sizes
 are summed in ``elementwise``); every other operation without a formula is listed in ``uncounted``, so a count is never
 silently too small.
 """
@@ -22,8 +22,15 @@ _aten = torch.ops.aten
 _Formula = Callable[..., int]
 
 
+def _stored(a: Tensor) -> int:
+    """How many numbers of a matrix take part in a product: of a sparse one those that are stored."""
+    if a.layout == torch.strided:
+        return a.numel()
+    return a._values().numel() if a.layout == torch.sparse_coo else a.values().numel()
+
+
 def _mm(a: Tensor, b: Tensor, *_: Any, **__: Any) -> int:
-    return 2 * a.shape[0] * a.shape[1] * b.shape[1]
+    return 2 * min(_stored(a) * b.shape[1], a.shape[0] * _stored(b))
 
 
 def _addmm(_bias: Tensor, a: Tensor, b: Tensor, *_: Any, **__: Any) -> int:
@@ -31,7 +38,7 @@ def _addmm(_bias: Tensor, a: Tensor, b: Tensor, *_: Any, **__: Any) -> int:
 
 
 def _bmm(a: Tensor, b: Tensor, *_: Any, **__: Any) -> int:
-    return 2 * a.shape[0] * a.shape[1] * a.shape[2] * b.shape[2]
+    return 2 * min(_stored(a) * b.shape[2], a.shape[1] * _stored(b))
 
 
 def _baddbmm(_bias: Tensor, a: Tensor, b: Tensor, *_: Any, **__: Any) -> int:
@@ -39,7 +46,7 @@ def _baddbmm(_bias: Tensor, a: Tensor, b: Tensor, *_: Any, **__: Any) -> int:
 
 
 def _mv(a: Tensor, b: Tensor, *_: Any, **__: Any) -> int:
-    return 2 * a.numel()
+    return 2 * _stored(a)
 
 
 def _addmv(_bias: Tensor, a: Tensor, b: Tensor, *_: Any, **__: Any) -> int:
@@ -70,7 +77,27 @@ def _attention(q: Tensor, k: Tensor, v: Tensor, *_: Any, **__: Any) -> int:
     return 2 * batch * q.shape[-2] * k.shape[-2] * (q.shape[-1] + v.shape[-1])
 
 
+def _bag(table: Tensor, indices: Tensor, *rest: Any, **_: Any) -> int:
+    """A sum of rows is a reduction; a weighted one is a product with a sparse matrix."""
+    weights = rest[4] if len(rest) > 4 else None
+    return 0 if weights is None else 2 * indices.numel() * table.shape[1]
+
+
+def _bag_backward(grad: Tensor, indices: Tensor, *rest: Any, **_: Any) -> int:
+    return 0 if rest[8] is None else 2 * indices.numel() * grad.shape[1]
+
+
+def _bag_weights_backward(grad: Tensor, _table: Tensor, indices: Tensor, *_: Any, **__: Any) -> int:
+    return 2 * indices.numel() * grad.shape[1]
+
+
 _FORMULAS: dict[Any, _Formula] = {
+    _aten._sparse_mm: _mm,
+    _aten._sparse_addmm: _addmm,
+    _aten._embedding_bag: _bag,
+    _aten._embedding_bag_forward_only: _bag,
+    _aten._embedding_bag_backward: _bag_backward,
+    _aten._embedding_bag_per_sample_weights_backward: _bag_weights_backward,
     _aten.mm: _mm,
     _aten.addmm: _addmm,
     _aten.addmm_: _addmm,
@@ -93,8 +120,6 @@ _WITH_OUTPUT: dict[Any, _Formula] = {
 }
 _FREE = frozenset(
     [
-        "_embedding_bag",
-        "_embedding_bag_forward_only",
         "sum",
         "mean",
         "amax",
@@ -229,6 +254,11 @@ def _has_own_kernel(func: Any) -> bool:
     return torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CPU")
 
 
+def _real_products(args: Any) -> int:
+    """Multiply-adds of real numbers in one of the numbers at hand: a complex one is four."""
+    return 4 if any(isinstance(part, Tensor) and part.is_complex() for part in args[:3]) else 1
+
+
 class FlopCounter(TorchDispatchMode):
     """Counts the FLOPs of what runs inside it; the results of the operations are untouched.
 
@@ -254,6 +284,11 @@ class FlopCounter(TorchDispatchMode):
         self.elementwise = 0
         self.uncounted: Counter[str] = Counter()
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """PyTorch would load its compiler, in more than a second, at the first operation: a count is never compiled."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         packet = func.overloadpacket
@@ -268,9 +303,9 @@ class FlopCounter(TorchDispatchMode):
 
     def _count(self, func: Any, packet: Any, args: Any, kwargs: Any, result: Any) -> None:
         if packet in _FORMULAS:
-            self.flops += _FORMULAS[packet](*args, **kwargs)
+            self.flops += _FORMULAS[packet](*args, **kwargs) * _real_products(args)
         elif packet in _WITH_OUTPUT:
-            self.flops += _WITH_OUTPUT[packet](*args, out=result)
+            self.flops += _WITH_OUTPUT[packet](*args, out=result) * _real_products(args)
         elif torch.Tag.pointwise in func.tags:
             self.elementwise += result.numel() if isinstance(result, Tensor) else 0
         elif not (func.is_view or func._schema.name.removeprefix("aten::") in _FREE):

@@ -17,56 +17,14 @@ import torch
 from torch import Tensor
 
 from ebm import rows
-from ebm.engine.field import CountedField, Meter, read
+from ebm.engine.field import Meter, read
 from ebm.engine.stop import Look, Stop
-from ebm.noise import Draw
+from ebm.engine.walk import Outcome, walk
 from ebm.objective import Gap, Objective, Point
 from ebm.solution import Carry, Status
 from ebm.solvers.base import Solver, Step
 
-__all__ = ["Limits", "Outcome", "Problem", "Settling", "iterate", "walk"]
-
-
-class Outcome(NamedTuple):
-    """The last of some steps, and what was seen on the way.
-
-    Attributes:
-        step: the last step.
-        probe: a number that is finite only if every new point is.
-        asked: how many questions of each kind were asked.
-        ran: how many rows were computed for them.
-        stalled: whether any sample stalled in any step; None: none can.
-    """
-
-    step: Step
-    probe: Tensor
-    asked: dict[str, int | Tensor]
-    ran: dict[str, int]
-    stalled: Tensor | None
-
-
-def walk(
-    objective: Objective, solver: Solver, point: Point, memory: Any, c: Any, keys: Any, steps: Any, count: int = 1
-) -> Outcome:
-    """``count`` steps of every row; the whole of what ``compile`` compiles."""
-    field = CountedField(objective, c, rows.first_leaf(point.z).shape[0])
-    step, probes, stalls = Step(point, memory), [], []
-    for taken in range(count):
-        draw: Any = None if keys is None else Draw(keys, steps + taken)
-        step = solver.step(field, step.point, step.memory, draw)
-        z, energy, force = step.point
-        if taken + 1 == count or not solver.additive:  # else a latent that is not finite is so at the end as well
-            probes.append(rows.probe(z, force))
-        if energy is not None:
-            probes.append(energy.sum())
-        if step.info.stalled is not None:
-            stalls.append(step.info.stalled.any())
-    probe, stalled = probes[0], stalls[0] if stalls else None
-    for other in probes[1:]:
-        probe = probe + other
-    for other in stalls[1:]:
-        stalled = stalled | other
-    return Outcome(step, probe, field.asked, field.ran, stalled)
+__all__ = ["Limits", "Problem", "Settling", "iterate"]
 
 
 @dataclass(frozen=True)
@@ -94,6 +52,12 @@ class Problem:
             lambda: Gap(*(part.detach() for part in self.objective.gap(point, c))),  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
         )
 
+    def residual(self, point: Point, c: Any) -> Tensor:
+        """How far from rest points are, differentiable where their force is; infinitely far where the energy is no finite number."""
+        residual = self.solver.residual(self.objective, point, c)
+        residual = residual if any(leaf.requires_grad for leaf in rows.leaves(point.force)) else residual.detach()
+        return residual if point.energy is None else torch.where(point.energy.isfinite(), residual, torch.inf)
+
     def most(self, z: Any, differentiated: bool) -> int:
         """The most FLOPs that one step of one sample may execute, the stop rule's look included."""
         kinds = self.solver.most(z, differentiated).items()
@@ -115,8 +79,8 @@ class Limits(Protocol):
         """End the running samples that no resource is left for."""
         ...
 
-    def begin(self) -> bool:
-        """Whether a step may start now, after whatever pause the caller made."""
+    def begin(self, settling: Settling) -> bool:
+        """Whether a step may start now, after whatever pause the caller made; what it may use is set aside."""
         ...
 
     def room(self, settling: Settling) -> int:
@@ -158,6 +122,7 @@ class Settling:
         self.executed = 0
         self.taken = 0
         self.sample_steps = 0
+        self._singly = 0  # steps to make one by one, since a stride was thrown away
         self._home = carry
         self._eval_price = problem.meter.price("point", carry.point.z)
         self._look_price = problem.looking(carry.point.z)
@@ -187,7 +152,9 @@ class Settling:
         """A step of every running sample, or a stride of ``room`` at most; False if it was thrown away, because samples
         failed in a differentiated step."""
         block = self.block = self._packed()
-        if room >= self.problem.stride > 1 and block.active is None and not self.graph and self._stride(block):
+        if self._singly:
+            self._singly -= 1
+        elif room >= self.problem.stride > 1 and block.active is None and not self.graph and self._stride(block):
             return True
         outcome = self._attempt(block)
         if self.graph and not math.isfinite(outcome.probe.item()):
@@ -208,23 +175,31 @@ class Settling:
             )
 
     def _stride(self, block: Block) -> bool:
-        """Several steps with one look at the end; False, and nothing done, if a sample ended on the way.
+        """Several steps with one look at the end; False if they cannot stand, because a sample ended on the way unseen.
 
-        Then the steps are made again one by one, and end, or raise, where they should.
+        Then as many steps are made one by one, and end, or raise, where they should. What was executed in vain counts as
+        executed, and is asked for by no sample.
         """
         count = self.problem.stride
+        self._singly = count - 1
         try:
             outcome = self._attempt(block, count)
         except Exception:
             return False
         probe, stalled = _read(outcome.probe, outcome.stalled)
-        if stalled or not math.isfinite(probe):
+        charged = self._charged(block, outcome)
+        if not math.isfinite(probe) or (stalled and not outcome.looked):
             return False
-        block = self._charged(block, outcome)
-        self.taken += count
-        self.sample_steps += count * block.running
-        carry = block.carry._replace(point=outcome.step.point, memory=outcome.step.memory)
-        self.block = block._replace(carry=carry, taken=block.taken + count)
+        self._singly, step = 0, outcome.step
+        self.taken += outcome.taken
+        self.sample_steps += outcome.taken * block.running
+        changes = {"point": step.point, "memory": step.memory}
+        if stalled:
+            block = charged._replace(taken=block.taken + outcome.taken - 1)
+            self.block = _frozen(block, changes, None, step.info.stalled)
+        else:
+            carry = block.carry._replace(**changes)
+            self.block = charged._replace(carry=carry, taken=block.taken + outcome.taken)
         return True
 
     def _throw_away(self, block: Block, outcome: Outcome, failed: Tensor) -> None:
@@ -324,9 +299,10 @@ def iterate(settling: Settling, limits: Limits) -> Iterator[Settling]:
         yield settling
         if not settling.running:
             return
-        if limits.begin():
-            while settling.running and not settling.advance(limits.room(settling)):
-                limits.close(settling)
+        while limits.begin(settling) and not settling.advance(limits.room(settling)):
+            limits.close(settling)
+            if not settling.running:
+                break
 
 
 def _active(block: Block) -> Tensor:
@@ -371,10 +347,15 @@ def _frozen(block: Block, changes: dict[str, Any], done: Tensor | None, stalled:
 
 
 def _read(*flags: Tensor | None) -> list[float]:
-    """The values of 0-dimensional tensors, with one wait for the device; zero for those that are None."""
+    """The values of 0-dimensional tensors, with one wait for the device; zero for those that are None.
+
+    They travel in the dtype of the first, a probe: a device need not have any other.
+    """
     found = [flag for flag in flags if flag is not None]
     on_host = found[0].device.type == "cpu"
     values = iter(
-        [flag.item() for flag in found] if on_host else torch.stack([flag.to(torch.float64) for flag in found]).tolist()
+        [flag.item() for flag in found]
+        if on_host
+        else torch.stack([flag.to(found[0].dtype) for flag in found]).tolist()
     )
     return [0.0 if flag is None else next(values) for flag in flags]

@@ -63,7 +63,7 @@ class Runner:
         settling.executed = before
         if tape is not None and graph:
             settling.problem = replace(problem, walk=tape.over(settling))
-        call.settlings.append(settling)
+        call.account.settlings.append(settling)
         return iterate(settling, limits)
 
     def rest(self, carry: Carry, samples: Tensor, times: int) -> Rest:
@@ -78,7 +78,7 @@ class Runner:
             return point, call.solver.move(problem.objective, point, c)
 
         price = meter.price("point", z) * times
-        call.executed_before += price * len(samples)
+        call.account.executed += price * len(samples)
         one = torch.zeros_like(carry.evals).index_fill(0, samples, 1)
         carry = carry._replace(evals=carry.evals + times * one, work=carry.work + price * one)
         return Rest(rows.map_rows(torch.detach, z), at, "gradient" in call.model.provides, carry)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -13,7 +14,7 @@ from ebm import rows
 from ebm.engine.adjoint import Stage
 from ebm.objective import Objective
 
-__all__ = ["Progress", "Trace"]
+__all__ = ["Progress", "Record", "Trace", "wants_stop"]
 
 _NAMES = ("energy", "residual", "z", "answer", "status")
 
@@ -46,18 +47,58 @@ class Trace:
         if name == "energy":
             return carry.point.energy.detach()
         if name == "residual":
-            return problem.solver.residual(problem.objective, carry.point, problem.c).detach()
+            return problem.residual(carry.point, problem.c).detach()
         if name == "answer":
             return problem.objective.readout(carry.point.z, problem.c)
         return carry.status if name == "status" else rows.map_rows(torch.detach, carry.point.z)
 
-    def stacked(self) -> dict[str, Any]:
+    def stacked(self) -> Mapping[str, Any]:
         """Each recorded part with the steps as a new first axis."""
-        return {
-            name: rows.map_rows(lambda *parts: torch.stack(parts), items[0], *items[1:])
-            for name, items in self._items.items()
-            if items
-        }
+        length = min(map(len, self._items.values()), default=0)
+        return Record(self._items, length) if length else {}
+
+
+class Record(Mapping[str, Any]):
+    """The first so many entries of a trace, stacked when they are asked for: a stream shows a trace at every step."""
+
+    def __init__(self, items: dict[str, list[Any]], length: int) -> None:
+        self._items = items
+        self._length = length
+        self._stacked: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._stacked:
+            parts = self._items[name][: self._length]
+            self._stacked[name] = rows.map_rows(lambda *each: torch.stack(each), parts[0], *parts[1:])
+        return self._stacked[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+    def __reduce__(self) -> Any:
+        return dict, (dict(self),)
+
+
+def wants_stop(said: Any) -> bool:
+    """Whether what a callback returned ends the call: True, as Python, NumPy and PyTorch write it.
+
+    Raises:
+        TypeError: several truth values, or numbers, of which it is not said which decides.
+    """
+    if isinstance(said, (Tensor, np.ndarray)):
+        if said.ndim or said.dtype not in (torch.bool, np.bool_):
+            raise TypeError(
+                f"`callback=` returned {type(said).__name__} of {said.dtype} and shape {tuple(said.shape)}; it says whether to stop by one "
+                "truth value. Return `bool(...)`, for example of `(s.residual < 1e-3).all()`; True stops, None and False go on."
+            )
+        return bool(said)
+    return isinstance(said, (bool, np.bool_)) and bool(said)
 
 
 class Progress:

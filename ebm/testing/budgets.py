@@ -145,15 +145,21 @@ def the_pot_is_shared(case: Case) -> None:
 
 
 def work_is_what_was_executed(case: Case) -> None:
-    """Promise 9, G11: FLOPs are a fixed part and the samples' own, exactly so if finished samples leave at once."""
+    """Promise 9, G11: FLOPs are a fixed part and the samples' own, exactly so if finished samples leave at once.
+
+    Also where nobody watches: then the engine makes several steps before it looks, and must not run what it throws away.
+    """
     start = case._infer(steps=0)
     price = _price(case, start)
-    for compact in (True, False):
+    watched = {"steps": case.steps}
+    for options in ({**watched, "compact": True}, {**watched, "compact": False}, _UNWATCHED):
         with evaluations(case.model) as sizes:
-            found = case._infer(steps=case.steps, compact=compact)
+            found = case._infer(**options)
         executed, own = found.flops - found.fixed_flops, int(found.flops_per_sample.sum())
         check(executed >= own, f"{executed} FLOPs are reported as executed, but the samples' own are {own}.")
-        if compact:
+        # a failure shows at the end of several steps alone; on an accelerator so does a sample that has stalled
+        sure = options is not _UNWATCHED or _all_seen(found)
+        if options["compact"] and sure:
             # in an inner iteration rows that need no more products ride along to its end
             riding = bool(_kinds(case, start) & {"curvature", "gauss_newton"})
             words = f"{executed} FLOPs beyond the fixed part, but the samples' own add up to {own}."
@@ -167,6 +173,13 @@ def work_is_what_was_executed(case: Case) -> None:
                 executed == price * sum(sizes),
                 f"{sum(sizes)} rows at {price} FLOPs were evaluated, but {executed} FLOPs reported.",
             )
+
+
+_UNWATCHED: dict[str, Any] = {"steps": 23, "compact": True, "keep": "last"}  # more than two strides of the engine
+
+
+def _all_seen(found: Solution) -> bool:
+    return found.status.device.type == "cpu" and not bool((found.status == Status.NONFINITE).any())
 
 
 def _price(case: Case, start: Solution) -> int | None:

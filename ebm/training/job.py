@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -181,11 +182,18 @@ class Job:
             ours.copy_(theirs)
 
 
+_TURN = threading.RLock()
+
+
 @contextlib.contextmanager
 def own_noise(seed: int, device: torch.device) -> Iterator[None]:
-    """Whatever draws from the global generators, such as dropout, draws from a seed of its own and leaves them as they were."""
+    """Whatever draws from the global generators, such as dropout, draws from a seed of its own and leaves them as they were.
+
+    PyTorch has one such generator for all threads, and dropout knows no other. So trainings take turns, and what other threads
+    draw from it meanwhile is not their own; a generator of their own is.
+    """
     devices = [device.index or 0] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
+    with _TURN, torch.random.fork_rng(devices):
         torch.default_generator.manual_seed(seed)
         for index in devices:
             torch.cuda.default_generators[index].manual_seed(seed)

@@ -39,7 +39,8 @@ def train(
         loss: any rule of `ebm.losses`, or `Supervised` for a module that is not settled.
         tasks: where problems come from; of several, each update draws one with equal odds.
         recipe: how long and how fast.
-        seed: of problems, losses, dropout and validations; global generators are not touched. Weights are as they come: call
+        seed: of problems, losses, dropout and validations; global generators are left as they were, but dropout draws from them, so
+            that during an update other threads see them seeded. Weights are as they come: call
             `torch.manual_seed` before making the model.
         validate: held-out problems, looked at every ``recipe.every`` updates and at the end.
         checkpoint: a file, written whole at every look and on an interrupt. If it is there, training goes on from it, and ends with the same bits as one that

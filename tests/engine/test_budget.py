@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -241,15 +243,128 @@ def test_a_pot_pays_however_a_call_ends(ending: str):
     assert pot.steps == 94
 
 
+def test_streams_that_take_turns_do_not_overdraw_their_pot():
+    """Each sees what the other has left, and what is set aside for a step is no one else's."""
+    pot, x = ebm.Budget(steps=41), script(LONG, LONG)
+    streams = [ebm.stream(Script(), x, solver=Walk(), budget=pot) for _ in range(2)]
+    taken = [[int(item.steps[0]) for item in pair] for pair in zip(*streams, strict=False)]
+    assert taken[-1] == [10, 10] and pot.steps == 1
+    model = Script()
+    ebm.infer(model, x, steps=1, solver=Walk())
+    pot = ebm.Budget(flops=2 * 3 * 16 + 5 * 16)  # a start, and a step that was set aside, of each; five steps in all
+    streams = [ebm.stream(model, x, solver=Walk(), budget=pot) for _ in range(2)]
+    for _ in zip(*streams, strict=False):
+        assert pot.flops >= 0
+    assert pot.flops < 16
+
+
+def test_what_a_step_may_use_is_set_aside_while_it_runs():
+    pot, seen = ebm.Budget(steps=5, flops=1000), []
+
+    class Looking(Script):
+        def point(self, z, c):
+            seen.append((pot.steps, pot.flops))
+            return super().point(z, c)
+
+    model = Looking()
+    ebm.infer(model, script(LONG, LONG), steps=0, solver=Walk())
+    seen.clear()
+    ebm.infer(model, script(LONG, LONG), steps=2, solver=Walk(), budget=pot)
+    assert seen == [(5, 1000), (3, 968), (1, 952)], "the start is paid when it was made, steps before they are"
+    assert (pot.steps, pot.flops) == (1, 952)
+
+
+def test_threads_do_not_overdraw_their_pot():
+    pot, x = ebm.Budget(steps=301), script(LONG, LONG)
+    threads = [threading.Thread(target=lambda: ebm.infer(Script(), x, solver=Walk(), budget=pot)) for _ in range(4)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert pot.steps == 1
+
+
+def test_the_work_of_a_tail_is_set_aside_in_the_pot():
+    model, x = Quadratic(), numbers(2, 3)
+    solver, adjoint = ebm.Descent(0.1), ebm.Truncated(2)
+    ebm.infer(model, x, steps=3, solver=solver)
+    pot = ebm.Budget(steps=20)
+    found = ebm.infer(model, x, solver=solver, adjoint=adjoint, budget=pot)
+    assert found.steps.tolist() == [8, 8] and pot.steps == 0, "eight steps, and two of them once more"
+
+
+# What follows the last step
+
+
+class Slow(Script):
+    """Takes a second for an evaluation, and as long as it is told for a read-out."""
+
+    def __init__(self, clock: Clock, reading: float) -> None:
+        super().__init__()
+        self.clock, self.reading = clock, reading
+
+    def point(self, z, c):
+        self.clock.now += 1.0
+        return super().point(z, c)
+
+    def readout(self, z, c):
+        self.clock.now += self.reading
+        return super().readout(z, c)
+
+
+@pytest.mark.parametrize("reading", [0.0, 3.0])
+@pytest.mark.parametrize("look", [None, lambda solution: None])
+@pytest.mark.parametrize("record", [None, ["answer"]])
+def test_a_deadline_leaves_time_for_the_read_out(reading: float, look: object, record: object):
+    clock, steps = Clock(), []
+    model = Slow(clock, reading)
+    for _ in range(2):
+        clock.now = 0.0
+        options: dict = {"callback": look, "record": record}
+        found = ebm.infer(model, script(LONG), seconds=20.5, solver=Walk(), clock=clock, **options)
+        assert clock.now <= 20.5 and found.seconds == clock.now
+        steps.append(int(found.steps[0]))
+    a_step = 1.0 + reading * ((look is not None) + (record is not None))
+    assert steps[1] >= (20.5 - 1 - 3 * reading) // a_step - 1, "and it is used"
+
+
+def test_a_stream_under_a_deadline_leaves_time_for_its_last_item():
+    clock = Clock()
+    model = Slow(clock, 3.0)
+    *_, last = ebm.stream(model, script(LONG), seconds=30.5, solver=Walk(), clock=clock)
+    assert clock.now <= 30.5 and int(last.steps[0]) == 5, (
+        "a read-out to time it, a start; then a read-out and a step, each"
+    )
+
+
+# Ends of the range
+
+
+@pytest.mark.parametrize("steps", [2**62, 2**63 - 1, 2**63, 2**64, 10**30])
+def test_any_number_of_steps_is_a_limit(steps: int):
+    found = settle(script(LONG), steps=steps, flops=100)
+    assert found.status.tolist() == [Status.OUT_OF_FLOPS] and found.steps.tolist() == [11]
+    more = ebm.infer(Script(), script(LONG), steps=steps, flops=100, solver=Walk(), resume=found)
+    assert more.steps.tolist() == [11 + 12]
+
+
+def test_a_limit_a_sample_may_be_as_large_as_its_numbers_go():
+    most = torch.iinfo(torch.int64).max
+    found = settle(script(LONG, LONG), steps=torch.tensor([most, 3]), flops=160)
+    assert found.status.tolist() == [Status.OUT_OF_FLOPS, Status.OUT_OF_STEPS]
+
+
 @pytest.mark.parametrize(
     ("settings_", "words"),
     [
         ({}, "without a resource holds nothing back"),
         ({"steps": -1}, r"`Budget\(steps=...\)` may not be negative; got -1"),
         ({"flops": -1}, r"`Budget\(flops=...\)` may not be negative"),
+        ({"steps": 2.5}, r"`Budget\(steps=...\)` is a whole number; got 2.5"),
+        ({"steps": True}, r"`Budget\(steps=...\)` is a whole number; got True"),
+        ({"flops": 1e9}, r"`Budget\(flops=...\)` is a whole number"),
+        ({"seconds": "1"}, r"`Budget\(seconds=...\)` is a number; got '1'"),
         ({"seconds": float("nan")}, r"`Budget\(seconds=...\)` may not be negative; got nan"),
     ],
 )
 def test_what_a_pot_refuses(settings_: dict, words: str):
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises((TypeError, ValueError), match=words):
         ebm.Budget(**settings_)

@@ -7,6 +7,7 @@ import torch
 
 import ebm
 from ebm import Status
+from tests.energies import Quadratic
 from tests.engine.stubs import INF, NAN, STALL, Below, Script, Walk, script
 
 LONG = [5.0, 4.0, 3.0, 2.0, 1.0, 0.5, 0.4, 0.3]
@@ -31,6 +32,16 @@ def test_each_sample_ends_in_its_own_way():
     assert solution.evals.tolist() == [2, 1, 3, 5, 5, 1], "an evaluation that failed was asked for all the same"
     assert solution.z.flatten().tolist() == [1, 0, 1, 4, 4, 0]
     assert solution.energy[:5].tolist() == [0, 0, 4, 1, 1]
+
+
+def test_a_start_that_failed_is_never_called_done():
+    """The first look of the stop rule is at all samples: one whose energy is minus infinity is below every threshold."""
+    solution = ebm.infer(Script(), script([-INF, 1, 1], [0, 1, 1]), steps=2, solver=Walk(), stop=Below(0.0))
+    assert names(solution) == ["NONFINITE", "CONVERGED"]
+    again = ebm.infer(
+        Script(), script([-INF, 1, 1], [0, 1, 1]), steps=2, solver=Walk(), stop=Below(3.0), resume=solution
+    )
+    assert names(again) == ["NONFINITE", "CONVERGED"]
 
 
 def test_a_stalled_sample_ends_stalled():
@@ -122,6 +133,17 @@ def test_no_sample_at_all_is_a_batch():
     solution = ebm.infer(Script(), torch.empty(0, 3, dtype=torch.float64), steps=3, solver=Walk(), stop=Below())
     assert len(solution) == 0 and solution.z.shape == (0, 1) and solution.flops == 0
     assert repr(solution) == "Solution(0 samples: none; steps none)"
+
+
+@pytest.mark.parametrize(
+    "adjoint", [ebm.Unroll(), ebm.Unroll(checkpoint=2), ebm.Truncated(2), ebm.Implicit()], ids=repr
+)
+def test_the_gradient_of_no_sample_is_zero(adjoint: ebm.Adjoint):
+    model = Quadratic()
+    x = torch.empty(0, 3, dtype=torch.float64, requires_grad=True)
+    ebm.infer(model, x, steps=3, solver=ebm.Descent(0.1), adjoint=adjoint).z.sum().backward()
+    assert x.grad is not None and x.grad.shape == (0, 3)
+    assert all(parameter.grad is not None and not parameter.grad.any() for parameter in model.parameters())
 
 
 def test_a_failed_sample_is_named():

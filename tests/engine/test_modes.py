@@ -7,6 +7,7 @@ import torch
 
 import ebm
 from ebm import rows
+from ebm.engine.compiled import CompiledStep
 from tests.contracts.members import SOLVERS as MEMBERS
 from tests.energies import Clock, ClosedQuadratic, Quadratic, Tanh, Tree, Wells, numbers
 from tests.engine.test_resume import SOLVERS, same
@@ -204,16 +205,22 @@ def test_a_compiled_call_equals_an_eager_one():
     assert ebm.infer(model, X, steps=0, solver=D, compile=True).steps.tolist() == [0] * 5
 
 
-@pytest.mark.slow
-def test_compiling_is_on_the_clock_but_is_no_step():
-    readings, before = Clock(1.0), _graphs()
-
-    def clock() -> float:
-        return readings() + 100.0 * (_graphs() - before)  # compiling takes 100 s, a reading one
-
-    solution = ebm.infer(ClosedQuadratic(), X, seconds=140.0, solver=D, compile=True, clock=clock)
-    assert solution.seconds > 100, "compiling is on the clock"
-    assert 10 <= solution.steps[0] <= 39, "and it is not taken for the length of a step"
+def test_a_deadline_is_not_spent_on_compiling(monkeypatch: pytest.MonkeyPatch):
+    """Without a program for its shapes a call under a deadline steps uncompiled; a call of no steps makes the program."""
+    model, compiled = ClosedQuadratic(), []
+    call = CompiledStep.__call__
+    monkeypatch.setattr(CompiledStep, "__call__", lambda *parts: (compiled.append(len(parts[3].z)), call(*parts))[1])
+    with pytest.warns(
+        UserWarning,
+        match=r"no program for this ClosedQuadratic at a batch of 5 .* `infer\(model, x, steps=0, compile=True\)`",
+    ):
+        found = ebm.infer(model, X, seconds=9.5, solver=D, compile=True, clock=Clock(0.5), steps=4)
+    assert not compiled
+    same(found, ebm.infer(model, X, steps=4, solver=D))
+    ebm.infer(model, X, steps=0, solver=D, compile=True)
+    compiled.clear()
+    ebm.infer(model, X, seconds=1e9, solver=D, compile=True, clock=Clock(0.5), steps=4)
+    assert compiled == [5] * 4
 
 
 @pytest.mark.slow

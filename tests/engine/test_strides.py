@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ import torch
 
 import ebm
 from ebm import Status, rows
+from ebm.engine.walk import Outcome, walk
+from ebm.testing.case import evaluations
 from tests.energies import ClosedQuadratic, Quadratic, Wells, numbers
 from tests.engine.stubs import NAN, STALL, Script, Walk
 from tests.engine.test_resume import same
@@ -122,6 +125,85 @@ def test_additive_solvers_keep_what_is_not_finite():
                 step = solver.step(lambda z: ebm.Point(z, torch.zeros(1), torch.ones(1, 2)), point, memory, None)  # pyright: ignore
                 point, memory = step.point, step.memory
             assert not bool(rows.finite(point.z)), solver
+
+
+ENDING: list[ebm.Solver] = [  # all at once, somewhere within a stride
+    ebm.Flow(0.1, horizon=1.0),
+    ebm.AdaptiveFlow(1.0),
+    ebm.Annealed(tuple(ebm.Langevin(0.05, t) for t in (1.0, 0.5, 0.1)), steps=5),
+    ebm.Annealed((ebm.Descent(0.1), ebm.Descent(0.1), ebm.Flow(0.1, horizon=0.7)), steps=(4, 3, 20)),
+]
+LASTING: list[ebm.Solver] = [
+    ebm.Backtracking(first=5.0, trials=3),
+    ebm.AdaptiveDescent(),
+    ebm.BarzilaiBorwein(),
+    ebm.Descent(0.1),
+]
+
+
+@pytest.mark.parametrize(
+    ("solver", "steps"),
+    [(solver, steps) for solver in ENDING for steps in (13, 40, 400)] + [(solver, 43) for solver in LASTING],
+    ids=lambda part: type(part).__name__ if isinstance(part, ebm.Solver) else str(part),
+)
+def test_what_is_reported_is_what_was_executed(solver: ebm.Solver, steps: int):
+    options: dict[str, Any] = {"keep": "last"}
+    model = ebm.Ladder([Quadratic()] * 3) if isinstance(solver, ebm.Annealed) else Quadratic()
+    ebm.infer(model, X, steps=1, solver=solver, **options)
+    with evaluations(model) as executed:
+        found = ebm.infer(model, X, steps=steps, solver=solver, compact=True, **options)
+    price = int(found.flops_per_sample[0]) // int(found.evals[0])
+    assert int(found.evals.sum()) == sum(executed) and found.flops - found.fixed_flops == price * sum(executed)
+    *_, last = ebm.stream(model, X, steps=steps, solver=solver, compact=True, **options)
+    same(found, last)
+
+
+@pytest.mark.parametrize("steps", [13, 40, 400])
+def test_a_stride_that_is_thrown_away_is_paid_once(steps: int):
+    """A failure can be seen at the end of a stride alone: it is made again step by step, and counted as executed."""
+
+    class Cliff(Quadratic):
+        def forward(self, z: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+            return torch.where(z[:, 0] > 1.45, NAN, (z @ torch.ones(4, 1, dtype=z.dtype))[:, 0] * -1.0)
+
+    model = Cliff()
+    ebm.infer(model, X, steps=1, solver=ebm.Descent(0.1))
+    with evaluations(model) as executed:
+        found = ebm.infer(model, X, steps=steps, solver=ebm.Descent(0.1), keep="last", compact=True)
+    price = int(found.flops_per_sample[0]) // int(found.evals[0])
+    assert bool((found.status == (Status.NONFINITE if steps > 14 else Status.OUT_OF_STEPS)).all())
+    assert found.flops - found.fixed_flops == price * sum(executed)
+    assert sum(executed) - int(found.evals.sum()) == (10 * 5 if steps > 20 else 0)
+
+
+def unseen(*parts: Any) -> Outcome:
+    """Some steps as an accelerator or a program makes them: nobody looks in between."""
+    *given, count = parts
+    if count == 1:
+        return walk(*parts)
+    objective, solver, point, memory, c, keys, steps = given
+    asked, ran, probe, stalled = Counter(), Counter(), torch.zeros((), dtype=X.dtype), torch.tensor(False)
+    for taken in range(count):
+        steps_now = None if steps is None else steps + taken
+        outcome = walk(objective, solver, point, memory, c, keys, steps_now, 1)
+        (point, memory, _), probe = outcome.step, probe + outcome.probe
+        asked.update(outcome.asked), ran.update(outcome.ran)
+        stalled = stalled if outcome.stalled is None else stalled | outcome.stalled
+    return Outcome(outcome.step, probe, dict(asked), dict(ran), stalled, count, False)  # pyright: ignore[reportPossiblyUnboundVariable, reportArgumentType]
+
+
+@pytest.mark.parametrize("steps", [13, 40])
+def test_a_stall_that_nobody_saw_is_found_step_by_step_and_paid(steps: int, monkeypatch: pytest.MonkeyPatch):
+    model, solver = Quadratic(), ebm.Flow(0.1, horizon=0.4)
+    seen = ebm.infer(model, X, steps=steps, solver=solver)
+    monkeypatch.setattr("ebm.engine.call.walk", unseen)
+    with evaluations(model) as executed:
+        found = ebm.infer(model, X, steps=steps, solver=solver)
+    same(found, seen)
+    assert found.steps.tolist() == [4] * 5
+    price = int(found.flops_per_sample[0]) // int(found.evals[0])
+    assert found.flops - found.fixed_flops == price * sum(executed)
+    assert sum(executed) - int(found.evals.sum()) == 10 * 4 * 5, "one stride of ten, no more"
 
 
 def test_an_exception_within_a_stride_leaves_the_steps_before_it():

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import pickle
+
+import numpy as np
 import pytest
 import torch
 
 import ebm
-from ebm import Status
+from ebm import Status, rows
 from tests.energies import ClosedQuadratic, Quadratic, Tanh, Tree, numbers
-from tests.engine.stubs import Below, Script, Walk, script
+from tests.engine.stubs import INF, NAN, Below, Script, Walk, script
 from tests.engine.test_resume import same
 
 X = numbers(5, 3, seed=9)
@@ -44,9 +47,22 @@ def test_a_stop_does_not_rename_those_who_ended():
     assert solution.status.tolist() == [Status.CONVERGED, Status.STOPPED]
 
 
-@pytest.mark.parametrize("answer", [None, False, 1, "yes", torch.tensor(True)])
+@pytest.mark.parametrize("answer", [None, False, 1, "yes", torch.tensor(False), np.False_])
 def test_only_true_stops(answer: object):
     assert ebm.infer(Quadratic(), X, steps=2, solver=D, callback=lambda s: answer).steps.tolist() == [2] * 5
+
+
+@pytest.mark.parametrize("answer", [True, torch.tensor(True), np.True_, np.array(True)], ids=repr)
+def test_true_stops_however_it_is_written(answer: object):
+    assert (
+        ebm.infer(Quadratic(), X, steps=2, solver=D, callback=lambda s: answer).status.tolist() == [Status.STOPPED] * 5
+    )
+
+
+@pytest.mark.parametrize("answer", [torch.tensor([True, True]), torch.tensor(0.5), np.zeros(2), np.array(1)], ids=repr)
+def test_what_is_not_one_truth_value_is_no_answer_of_a_callback(answer: object):
+    with pytest.raises(TypeError, match=r"`callback=` returned .* Return `bool\(...\)`"):
+        ebm.infer(Quadratic(), X, steps=2, solver=D, callback=lambda s: answer)
 
 
 @pytest.mark.parametrize("keep", ["best", "last"])
@@ -54,6 +70,8 @@ def test_what_a_callback_writes_cannot_reach_the_call(keep: str):
     def vandal(solution: ebm.Solution) -> None:
         for name in ("z", "answer", "energy", "residual", "status", "steps", "evals", "flops_per_sample"):
             getattr(solution, name).zero_()
+        for leaf in rows.leaves(solution.carry):
+            leaf.zero_()
 
     model = Quadratic()
     watched = ebm.infer(model, X, steps=4, solver=D, keep=keep, callback=vandal)
@@ -66,6 +84,8 @@ def test_what_is_written_into_an_item_cannot_reach_the_stream():
         last = item.z.clone()
         item.z.fill_(1e6)
         item.energy.fill_(-1e6)
+        for leaf in rows.leaves(item.carry):
+            leaf.zero_()
     assert torch.equal(last, ebm.infer(model, X, steps=4, solver=D).z)
 
 
@@ -177,6 +197,44 @@ def test_a_record_holds_its_last_value_for_those_who_ended():
 def test_a_tree_is_recorded_part_by_part():
     trace = ebm.infer(Tree(3), X, steps=2, record=["z"]).trace
     assert trace["z"].mean.shape == (3, 5, 3) and trace["z"].rest["grid"].shape == (3, 5, 3, 1)
+
+
+def test_a_stream_stacks_no_record_that_nobody_looks_at(monkeypatch: pytest.MonkeyPatch):
+    """Every item shows the whole trace so far: stacked at every item, that would take a time that grows as a square."""
+    stacked = []
+    stack = torch.stack
+    monkeypatch.setattr(torch, "stack", lambda parts, *rest: (stacked.append(len(parts)), stack(parts, *rest))[1])
+    items = list(ebm.stream(Quadratic(), X, steps=6, solver=D, record=["energy", "z"]))
+    assert not stacked
+    assert [len(item.trace["energy"]) for item in items] == [1, 2, 3, 4, 5, 6, 7] and sum(stacked) == 28
+    assert torch.equal(items[3].trace["energy"], items[-1].trace["energy"][:4])
+    assert len(items[3].trace) == 2 and set(items[3].trace) == {"energy", "z"}
+    copied = pickle.loads(pickle.dumps(items[2].trace))
+    assert type(copied) is dict and torch.equal(copied["z"], items[2].trace["z"])
+
+
+def test_the_last_look_reads_out_no_second_time():
+    class Reading(Quadratic):
+        read = 0
+
+        def readout(self, z, c):
+            self.read += 1
+            return super().readout(z, c)
+
+    model = Reading()
+    ebm.infer(model, X, steps=4, solver=D, callback=lambda s: None)
+    assert model.read == 5, "once a look"
+
+
+def test_an_energy_that_is_no_number_is_not_at_rest():
+    class Lost(Quadratic):
+        def point(self, z, c):
+            point = super().point(z, c)
+            return ebm.Point(z, torch.full_like(point.energy, NAN), torch.zeros_like(z))
+
+    solution = ebm.infer(Lost(), X, steps=1, solver=D, record="residual")
+    assert solution.status.tolist() == [Status.NONFINITE] * 5
+    assert solution.residual.tolist() == solution.trace["residual"][0].tolist() == [INF] * 5
 
 
 def test_recording_changes_nothing():
