@@ -92,6 +92,11 @@ class Anderson(Solver):
         """One evaluation, and one more where a proposal that is not finite must not reach a graph."""
         return {"point": 2 if differentiated else 1}
 
+    @property
+    def learns(self) -> bool:
+        """Past forces say where the next latent lies."""
+        return True
+
     def init(self, point: Point) -> Any:
         """Past forces and plain moves, oldest first; inner products of the forces; and two counts (B,): the points in the
         window, the running one included, and the plain steps since the last mixed one."""

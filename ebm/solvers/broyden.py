@@ -58,6 +58,11 @@ class Broyden(Solver):
         if not self.growth >= 1:
             raise ValueError(f"`Broyden(growth=...)` must be at least 1; got {self.growth}. Try 2.")
 
+    @property
+    def learns(self) -> bool:
+        """Past forces say where the next latent lies."""
+        return True
+
     def init(self, point: Point) -> Any:
         """The two sides of the terms, (B, memory, D) each, and how many there are, (B,)."""
         force = rows.flatten(point.force)
