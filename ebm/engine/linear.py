@@ -284,7 +284,7 @@ class AndersonLinear(LinearSolver):
         self._solver()
 
     def _solver(self) -> Anderson:
-        return Anderson(self.window, mixing=self.mixing, safeguard=None)
+        return Anderson(self.window, mixing=self.mixing, safeguard=None, every=1, spare=0.0)
 
     def solve(self, product: Matrix, b: Tensor) -> Tensor:
         solver, goal = self._solver(), torch.linalg.vector_norm(b, dim=1) * self.tolerance(b.dtype)

@@ -11,6 +11,7 @@ from torch import Tensor
 from ebm import rows
 from ebm.noise import Draw
 from ebm.objective import Point
+from ebm.solvers.armijo import teaches
 from ebm.solvers.base import Field, Info, Solver, Step
 from ebm.solvers.descent import positive
 from ebm.solvers.trial import evaluate_trial, pick
@@ -18,6 +19,9 @@ from ebm.solvers.trial import evaluate_trial, pick
 __all__ = ["Anderson"]
 
 Latents = tuple[Tensor, ...]
+_GAIN = 0.9999  # a force that shrinks by less has not shrunk: where it is constant, rounding alone would lead away from rest
+_FAR = 3.0  # weights whose sizes add up to more leave the neighbourhood of the latents they mix
+_MOST = 300.0  # ... and to more than this, leave it for a place of which they know nothing
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,8 @@ class Anderson(Solver):
     mixing: float = 1.0
     safeguard: Literal["residual", "energy"] | None = "residual"
     growth: float = 2.0
-    every: int = 1
-    spare: float = 0.0
+    every: int = 3
+    spare: float = 0.6
 
     def __post_init__(self) -> None:
         if self.window < 2:
@@ -104,7 +108,8 @@ class Anderson(Solver):
         forces, moved = (  # a tensor each: compiled steps tell twins apart
             tuple(torch.zeros_like(force) for _ in range(self.window - 1)) for _ in range(2)
         )
-        gram = torch.zeros(len(force), self.window - 1, self.window - 1, dtype=torch.float64, device=force.device)
+        wide = torch.float32 if force.device.type == "mps" else torch.float64  # Apple's devices have no other
+        gram = torch.zeros(len(force), self.window - 1, self.window - 1, dtype=wide, device=force.device)
         none = torch.zeros(len(force), dtype=torch.int64, device=force.device)
         return {"force": forces, "moved": moved, "gram": gram, "filled": none + 1, "plain": none}
 
@@ -114,7 +119,8 @@ class Anderson(Solver):
         force = rows.flatten(point.force)
         forces = (*memory["force"], force)
         moved = (*memory["moved"], torch.add(rows.flatten(point.z), force, alpha=self.mixing))
-        due = (memory["filled"] > 1) & (memory["plain"] >= self.every - 1)
+        # a force that is all rounding says nothing of where rest lies: there the step is plain, and so is its derivative
+        due = (memory["filled"] > 1) & (memory["plain"] >= self.every - 1) & teaches(rows.rms(force), point.z)
         if self.spare and self._worth(due):
             quick = due & (rows.rms(force) < self.spare * rows.rms(forces[-2]))
             due = due & ~quick
@@ -141,11 +147,11 @@ class Anderson(Solver):
     def _mixing(self, field: Field, point: Point, memory: Any, forces: Latents, moved: Latents, due: Tensor) -> Step:
         """A step of which the samples that are ``due`` may mix; the others move plainly."""
         gram = _gram(memory["gram"], forces, min(self.every, self.window))
-        weights, sound = self._weights(gram, memory["filled"], forces[-1].dtype)
+        weights, sound, far = self._weights(gram, memory["filled"], forces[-1].dtype)
         mixed = due & sound
         z = rows.unflatten(_combined(weights, moved, mixed), point.z)
         trial = evaluate_trial(field, z, point, mixed)
-        accepted = trial.finite & (~mixed | self._no_worse(trial.point, point))
+        accepted = trial.finite & (~mixed | self._no_worse(trial.point, point, far))
         filled = torch.where(due & ~sound, 1, memory["filled"]) + 1
         kept = gram[:, 1:, 1:].contiguous()
         memory = {
@@ -158,10 +164,10 @@ class Anderson(Solver):
         }
         return Step(Point(*pick(accepted, tuple(trial.point), tuple(point))), memory, Info(accepted))
 
-    def _weights(self, gram: Tensor, filled: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """The mixing weights (B, window), and which samples have a sound system.
+    def _weights(self, gram: Tensor, filled: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        """The mixing weights (B, window), which samples have a sound system, and which are led far beyond what they know.
 
-        In float64: the Gram matrix squares the spread of the forces.
+        In float64 where there is one: the Gram matrix squares the spread of the forces.
         """
         used = torch.arange(self.window - 1, -1, -1, device=gram.device) < filled[:, None]
         mean = (gram.diagonal(dim1=1, dim2=2) * used).sum(1) / filled.clamp_min(1)
@@ -172,16 +178,21 @@ class Anderson(Solver):
         raw, _ = torch.linalg.solve_ex(system, used.to(gram.dtype))
         total = raw.sum(1)
         # larger weights would cancel half of the digits of the latents they mix; a comparison with nan is false
-        sound = raw.abs().sum(1) < total.abs() * torch.finfo(dtype).eps ** -0.5
-        return (raw / torch.where(sound, total, 1.0)[:, None]).to(dtype), sound
+        size = raw.detach().abs().sum(1)
+        sound = size < total.abs() * min(torch.finfo(dtype).eps ** -0.5, _MOST)
+        # the mixed forces have the mean square over the total; where that is no less than the newest has, nothing is to be gained
+        sound = sound & (mean < _GAIN * total * gram[:, -1, -1]).detach()
+        weights = raw / torch.where(sound, total, 1.0)[:, None]
+        return weights.to(dtype), sound, size > _FAR * total.abs()
 
-    def _no_worse(self, new: Point, old: Point) -> Tensor:
+    def _no_worse(self, new: Point, old: Point, far: Tensor) -> Tensor:
         if self.safeguard == "energy":
             assert new.energy is not None and old.energy is not None  # `needs` says so at the door
             return new.energy <= old.energy
         if self.safeguard is None:
             return torch.ones(rows.count(new.z), dtype=torch.bool, device=rows.first_leaf(new.z).device)
-        return rows.rms(new.force) <= self.growth * rows.rms(old.force)
+        after, before = rows.rms(new.force), rows.rms(old.force)
+        return (after <= self.growth * before) & (~far | (after < _GAIN * before))
 
 
 def _gram(past: Tensor, forces: Latents, fresh: int) -> Tensor:
