@@ -14,7 +14,7 @@ from ebm.objective import Point
 from ebm.solvers.armijo import teaches
 from ebm.solvers.base import Field, Info, Solver, Step
 from ebm.solvers.descent import positive
-from ebm.solvers.trial import evaluate_trial, pick
+from ebm.solvers.trial import all_known, evaluate_trial, pick
 
 __all__ = ["Anderson"]
 
@@ -119,8 +119,9 @@ class Anderson(Solver):
         force = rows.flatten(point.force)
         forces = (*memory["force"], force)
         moved = (*memory["moved"], torch.add(rows.flatten(point.z), force, alpha=self.mixing))
-        # a force that is all rounding says nothing of where rest lies: there the step is plain, and so is its derivative
-        due = (memory["filled"] > 1) & (memory["plain"] >= self.every - 1) & teaches(rows.rms(force), point.z)
+        # a force that is all rounding says nothing of where rest lies: there the step is plain, and the past is kept as it is
+        live, past = teaches(rows.rms(force), point.z), memory
+        due = (memory["filled"] > 1) & (memory["plain"] >= self.every - 1) & live
         if self.spare and self._worth(due):
             quick = due & (rows.rms(force) < self.spare * rows.rms(forces[-2]))
             due = due & ~quick
@@ -129,8 +130,10 @@ class Anderson(Solver):
                 "filled": torch.where(quick, 0, memory["filled"]),
                 "plain": torch.where(quick, -1, memory["plain"]),
             }
+        target = self._target(past, force, moved[-1], live)
         if self._worth(due):
-            return self._mixing(field, point, memory, forces, moved, due)
+            step = self._mixing(field, point, memory, forces, moved, due, target)
+            return step._replace(memory=pick(live, step.memory, past))
         memory = {
             "force": forces[1:],
             "moved": moved[1:],
@@ -138,18 +141,40 @@ class Anderson(Solver):
             "filled": (memory["filled"] + 1).clamp_max(self.window),
             "plain": memory["plain"] + 1,
         }
-        return Step(field(rows.unflatten(moved[-1], point.z)), memory, Info(torch.ones_like(due)))
+        return Step(field(rows.unflatten(target, point.z)), pick(live, memory, past), Info(torch.ones_like(due)))
 
     def _worth(self, due: Tensor) -> bool:
         """Whether any sample may mix: it costs as much as evaluating a small model, so this is worth a look."""
         return self.every == 1 or torch.compiler.is_compiling() or bool(due.any())
 
-    def _mixing(self, field: Field, point: Point, memory: Any, forces: Latents, moved: Latents, due: Tensor) -> Step:
-        """A step of which the samples that are ``due`` may mix; the others move plainly."""
+    def _target(self, past: Any, force: Tensor, plain: Tensor, live: Tensor) -> Tensor:
+        """Where a plain step leads. At rest it has the slope of a step that is mixed as the past was before, its weights fixed:
+        the plain step's own would grow from step to step where the plain iteration does not settle."""
+        if not torch.is_grad_enabled() or all_known(live):
+            return plain
+        forces, moved = (torch.stack(past[name], 1).detach() for name in ("force", "moved"))
+        used = torch.arange(self.window - 1, 0, -1, device=live.device) < past["filled"][:, None]
+        change = torch.where((used & ~live[:, None])[:, :, None], forces - force.detach()[:, None], 0.0)
+        length = torch.linalg.vector_norm(change, dim=2, keepdim=True)
+        length = torch.where(length > 0, length, 1.0)
+        change, shift = change / length, (moved - plain.detach()[:, None]) / length
+        # roundings are up to a tenth of the least of these forces: what only they tell apart is left to the plain step
+        system = change @ change.mT + torch.finfo(force.dtype).eps ** 0.25 * torch.eye(change.shape[1]).to(change)
+        weights = torch.linalg.solve(system, (change @ force[:, :, None]))
+        corrected = plain - (weights * shift).sum(1)
+        sloped = plain.detach() + (corrected - corrected.detach())
+        return torch.where(live[:, None], plain, sloped)
+
+    def _mixing(
+        self, field: Field, point: Point, memory: Any, forces: Latents, moved: Latents, due: Tensor, target: Tensor
+    ) -> Step:
+        """A step of which the samples that are ``due`` may mix; the others move to their ``target``."""
         gram = _gram(memory["gram"], forces, min(self.every, self.window))
-        weights, sound, far = self._weights(gram, memory["filled"], forces[-1].dtype)
+        # products that overflow, or that nobody asked for, must stay out of a graph
+        known = torch.where((due & rows.finite(gram))[:, None, None], gram, 0.0) if torch.is_grad_enabled() else gram
+        weights, sound, far = self._weights(known, memory["filled"], target.dtype)
         mixed = due & sound
-        z = rows.unflatten(_combined(weights, moved, mixed), point.z)
+        z = rows.unflatten(_combined(weights, (*moved[:-1], target), mixed), point.z)
         trial = evaluate_trial(field, z, point, mixed)
         accepted = trial.finite & (~mixed | self._no_worse(trial.point, point, far))
         filled = torch.where(due & ~sound, 1, memory["filled"]) + 1
