@@ -320,7 +320,7 @@ class Call:
             z=kept.z,
             answer=answer,
             energy=kept.energy,
-            residual=self.solver.residual(self.model, kept, self._c),
+            residual=self.problem.residual(kept, self._c),
             status=carry.status,
             steps=carry.steps,
             evals=carry.evals,

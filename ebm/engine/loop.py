@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ebm import rows
 from ebm.engine.field import CountedField, Meter
-from ebm.engine.stop import Look, Stop
+from ebm.engine.stop import Look, Stop, as_known
 from ebm.noise import Draw
 from ebm.objective import Gap, Objective, Point
 from ebm.solution import Carry, Status
@@ -88,10 +88,14 @@ class Problem:
             point,
             previous,
             accepted,
-            lambda: self.solver.residual(self.objective, point, c).detach(),
+            lambda: self.residual(point, c).detach(),
             lambda: self.meter.run("readout", self.objective.readout, point.z, c),
             lambda: Gap(*(part.detach() for part in self.objective.gap(point, c))),  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
         )
+
+    def residual(self, point: Point, c: Any) -> Tensor:
+        """How far from rest points are, (B,), as far as that can be known."""
+        return as_known(self.solver.residual(self.objective, point, c), point)
 
     def most(self, z: Any, differentiated: bool) -> int:
         """The most FLOPs that one step of one sample may execute, the stop rule's look included."""
@@ -104,7 +108,7 @@ class Problem:
 
     def rank(self, point: Point, c: Any) -> Tensor:
         """What best-so-far is judged by: the energy, or the residual where there is none; lower is better."""
-        return self.solver.residual(self.objective, point, c) if point.energy is None else point.energy
+        return self.residual(point, c) if point.energy is None else point.energy
 
 
 class Limits(Protocol):

@@ -46,7 +46,7 @@ class Trace:
         if name == "energy":
             return carry.point.energy.detach()
         if name == "residual":
-            return problem.solver.residual(problem.objective, carry.point, problem.c).detach()
+            return problem.residual(carry.point, problem.c).detach()
         if name == "answer":
             return problem.objective.readout(carry.point.z, problem.c)
         return carry.status if name == "status" else rows.map_rows(torch.detach, carry.point.z)
