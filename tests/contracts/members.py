@@ -37,7 +37,7 @@ SOLVERS: dict[str, ebm.Solver] = {
     "fista": ebm.FISTA(first=3.0),
     "sweep": ebm.Sweep(ebm.BarzilaiBorwein(), blocks=2),
     "sweep of searches": ebm.Sweep(ebm.Backtracking(first=20.0, trials=3), blocks=2),
-    "sweep of newton": ebm.Sweep(ebm.NewtonCG(), blocks=2),
+    "sweep of newton": ebm.Sweep(ebm.NewtonCG(products=2), blocks=2),  # as above
     "sweep of gauss-newton": ebm.Sweep(ebm.GaussNewton(), blocks=2),
     "sweep of adaptive": ebm.Sweep(ebm.AdaptiveDescent(), blocks=2),
     "sweep of leaves": ebm.Sweep(ebm.Langevin(0.05, 0.5)),
