@@ -42,8 +42,8 @@ def test_an_adaptive_flow_remembers_the_error_of_the_steps_it_took():
             return -49 * z
 
     x, solver = torch.ones(1, 1, dtype=torch.float64), ebm.AdaptiveFlow(first=1.0)
-    error = [float(ebm.infer(Stiff(), x, steps=steps, solver=solver).carry.memory["error"]) for steps in range(0, 9)]
-    moved = [float(ebm.infer(Stiff(), x, steps=steps, solver=solver).carry.memory["t"]) for steps in range(0, 9)]
+    error = [float(ebm.infer(Stiff(), x, steps=steps, solver=solver).carry.memory["error"]) for steps in range(9)]
+    moved = [float(ebm.infer(Stiff(), x, steps=steps, solver=solver).carry.memory["t"]) for steps in range(9)]
     rejected = [steps for steps in range(1, 9) if moved[steps] == moved[steps - 1]]
     assert 1 in rejected and len(rejected) < 8
     assert all(error[steps] == error[steps - 1] for steps in rejected)
