@@ -34,9 +34,11 @@ class Anderson(Solver):
               \textstyle\sum_i \alpha_i = 1,\qquad z' = \textstyle\sum_i \alpha_i (z_i + \beta g_i)
 
     The ridge is relative to the mean squared force of the window, so the method keeps its speed at small residuals. A
-    step costs one evaluation, ``window`` inner products and as many additions of latents. If the mixed latent fails the
-    safeguard, the sample stays, forgets its past, and its next step is a plain one; so is the step of a sample whose
-    system is so ill-conditioned that its weights would cost half of the digits.
+    step costs one evaluation, and every ``every`` steps ``window`` inner products and as many additions of latents. If the
+    mixed latent fails the safeguard, the sample stays, forgets its past, and its next step is a plain one. So is the step of
+    a sample whose forces promise nothing, or whose weights would lead too far beyond the latents they mix. Weights that add
+    up to more than 3 must lower the residual. At rest, where the force is all rounding, steps are plain and the past is kept;
+    there a gradient is that of a step mixed as the past was, with its weights fixed.
 
     Args:
         window: how many past latents are mixed, at least 2; memory is 2 x window latents a sample.
@@ -45,8 +47,8 @@ class Anderson(Solver):
         mixing: beta > 0, the step size of the underlying iteration; for an energy choose it as for `Descent`.
         safeguard: what may not get worse: ``"residual"`` (by more than ``growth``), ``"energy"``, or None.
         growth: the most by which the residual may grow in a mixed step.
-        every: >= 1; a mixed step is followed by ``every - 1`` plain ones. Where the plain step does not diverge, 3 saves
-            most of the mixing's cost and often steps as well.
+        every: >= 1; a mixed step is followed by ``every - 1`` plain ones, which saves most of the mixing's cost and often
+            steps as well. One mixes always, for maps that are very dear, or whose plain step diverges fast.
         spare: in [0, 1); a sample whose last step shrank the force to less than ``spare`` times its size moves plainly:
             it has no need of mixing. Zero mixes always.
 

@@ -33,13 +33,15 @@ class Broyden(Solver):
     .. math:: z' = z - B F(z), \qquad B \leftarrow B + \frac{(s - B y)\, s^T B}{s^T B y}
 
     It needs no symmetry, so it suits an `Update` whose Jacobian has none. A sample forgets its estimate when it has ``memory``
-    terms, when an update would divide by nearly nothing, and when a step raises the residual by more than ``growth``; such
-    a step is not taken, and the next one is the plain step :math:`z + a F`.
+    terms, when an update would divide by nearly nothing or learn from rounding, and when a step raises the residual by more
+    than ``growth``; such a step is not taken, and the next one is the plain step :math:`z + a F`. A step of more than ten
+    plain ones must lower the residual in proportion. At rest, where the force is all rounding, the estimate is kept, and is a
+    constant to gradients.
 
     Args:
         memory: terms of the estimate, >= 1; 2 x memory latents a sample are kept.
         mixing: a > 0, the size of a plain step.
-        growth: by how much a step may raise the residual, >= 1.
+        growth: by how much a step may raise the residual, >= 1; a long step by less.
 
     Raises:
         ValueError: a setting outside its range.
