@@ -23,10 +23,10 @@ from ebm.noise import Draw
 from measuring import interleaved, median_ms, ratio, show, write
 
 GOAL, LIMIT = 1e-4, 600
-CHOSEN = "Anderson(5, every=5, spare=0.6)"
+CHOSEN = "Anderson()"
 OURS = {
-    CHOSEN: ebm.Anderson(5, every=5, spare=0.6),
-    "Anderson(5)": ebm.Anderson(5),
+    CHOSEN: ebm.Anderson(),
+    "Anderson, at every step": ebm.Anderson(every=1, spare=0.0),
     "Picard()": ebm.Picard(),
     "Broyden()": ebm.Broyden(),
 }

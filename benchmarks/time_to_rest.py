@@ -103,7 +103,7 @@ def solvers() -> dict[str, list[ebm.Solver]]:
         "Descent, momentum": [ebm.Descent(rate, momentum=m) for rate in rates for m in (0.5, 0.9)],
         "Picard, damped": [ebm.Picard(damping) for damping in (0.0, 0.5, 0.7)],
         "Adam": [ebm.Adam(rate) for rate in (0.01, 0.05, 0.2)],
-        "Anderson": [ebm.Anderson(5, mixing=mixing) for mixing in (0.1, 0.3, 1.0)],
+        "Anderson": [ebm.Anderson(mixing=mixing) for mixing in (0.1, 0.3, 1.0)],
         "AdaptiveDescent": [ebm.AdaptiveDescent()],
         "Backtracking": [ebm.Backtracking()],
         "BarzilaiBorwein": [ebm.BarzilaiBorwein()],

@@ -316,7 +316,7 @@ class AndersonLinear(LinearSolver):
         self._solver()
 
     def _solver(self) -> Anderson:
-        return Anderson(self.window, mixing=self.mixing, safeguard=None)
+        return Anderson(self.window, mixing=self.mixing, safeguard=None, every=1, spare=0.0)
 
     @_safe
     def solve(self, product: Matrix, b: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ebm import rows
 from ebm.engine.field import Meter, read
-from ebm.engine.stop import Look, Stop
+from ebm.engine.stop import Look, Stop, as_known
 from ebm.engine.walk import Outcome, walk
 from ebm.objective import Gap, Objective, Point
 from ebm.solution import Carry, Status
@@ -47,14 +47,17 @@ class Problem:
             point,
             previous,
             accepted,
-            lambda: self.solver.residual(self.objective, point, c).detach(),
+            lambda: self.residual(point, c).detach(),
             lambda: self.meter.run("readout", partial(read, self.objective), point.z, c),
             lambda: Gap(*(part.detach() for part in self.objective.gap(point, c))),  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
         )
 
     def residual(self, point: Point, c: Any) -> Tensor:
-        """How far from rest points are, differentiable where their force is; infinitely far where the energy is no finite number."""
-        residual = self.solver.residual(self.objective, point, c)
+        """How far from rest points are, as far as that can be known; infinitely far where the energy is no finite number.
+
+        Differentiable where the force is.
+        """
+        residual = as_known(self.solver.residual(self.objective, point, c), point)
         residual = residual if any(leaf.requires_grad for leaf in rows.leaves(point.force)) else residual.detach()
         return residual if point.energy is None else torch.where(point.energy.isfinite(), residual, torch.inf)
 
@@ -69,7 +72,7 @@ class Problem:
 
     def rank(self, point: Point, c: Any) -> Tensor:
         """What best-so-far is judged by: the energy, or the residual where there is none; lower is better."""
-        return self.solver.residual(self.objective, point, c) if point.energy is None else point.energy
+        return self.residual(point, c) if point.energy is None else point.energy
 
 
 class Limits(Protocol):

@@ -14,7 +14,7 @@ from torch import Tensor
 from ebm import rows
 from ebm.objective import Gap, Point
 
-__all__ = ["AtRest", "Confident", "Look", "Plateau", "Reduced", "Stop"]
+__all__ = ["AtRest", "Confident", "Look", "Plateau", "Reduced", "Stop", "as_known"]
 
 
 class Look:
@@ -57,6 +57,20 @@ class Look:
     def gap(self) -> Gap:
         assert self._gap is not None  # `needs` says so at the door
         return self._gap()
+
+
+def as_known(residual: Tensor, point: Point) -> Tensor:
+    r"""The residual (B,), and for an update no less than rounding may hide of it where the latent is far out.
+
+    The force of an update is a difference, :math:`f(z) - z`, known to about :math:`\varepsilon |z|`: far enough out any move
+    rounds to zero, and that is no rest. Latents up to :math:`\varepsilon^{-1/2}` (3,000 in single precision) are taken at
+    their word; beyond, the tolerance must be one that can be known, as with ``AtRest(atol, rtol=...)``.
+    """
+    if point.energy is not None:
+        return residual
+    size = rows.rms(point.z).detach()
+    eps = torch.finfo(size.dtype).eps
+    return torch.where(size > eps**-0.5, torch.maximum(residual, eps * size), residual)
 
 
 class Stop(ABC):

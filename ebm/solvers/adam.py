@@ -52,23 +52,34 @@ class Adam(Solver):
             raise ValueError(f"`Adam(betas=...)` must both lie in [0, 1); got {self.betas}. Try (0.9, 0.999).")
 
     def init(self, point: Point) -> Any:
-        """Running means of the force and of its square, and the number of steps (B,)."""
-        zeros = rows.map_rows(torch.zeros_like, point.force)
-        first = next(rows.leaves(point.force))
+        """Running means of the force and of its square, and the number of steps (B,); in no less than single precision."""
+        zeros = rows.map_rows(lambda force: torch.zeros_like(force, dtype=_wide(force)), point.force)
+        first = rows.first_leaf(zeros)
         return {"mean": zeros, "square": zeros, "steps": first.new_zeros(first.shape[0])}
 
     def step(self, field: Field, point: Point, memory: Any, draw: Draw) -> Step:
         """One evaluation at the moved latent."""
         b1, b2 = self.betas
         steps = memory["steps"] + 1
-        mean = rows.add(rows.scale(memory["mean"], b1), point.force, 1 - b1)
-        square = rows.map_rows(lambda v, f: b2 * v + (1 - b2) * f * f, memory["square"], point.force)
+        force = rows.map_rows(lambda leaf: leaf.to(_wide(leaf)), point.force)
+        mean = rows.add(rows.scale(memory["mean"], b1), force, 1 - b1)
+        square = rows.map_rows(lambda v, f: b2 * v + (1 - b2) * f * f, memory["square"], force)
         unbiased = rows.scale(mean, 1 / (1 - b1**steps))
-        spread = rows.map_rows(self._root, rows.scale(square, 1 / (1 - b2**steps)))
-        move = rows.map_rows(torch.div, unbiased, spread)
+        spread = rows.scale(square, 1 / (1 - b2**steps))
+        move = rows.map_rows(self._move, unbiased, spread, point.z)
         new = field(rows.add(point.z, move, self.step_size))
         return Step(new, {"mean": mean, "square": square, "steps": steps})
 
-    def _root(self, square: Tensor) -> Tensor:
-        """sqrt(v) + eps, with a finite slope where v is zero."""
-        return square.clamp_min(torch.finfo(square.dtype).tiny).sqrt() + self.eps
+    def _move(self, mean: Tensor, square: Tensor, z: Tensor) -> Tensor:
+        """``m / (sqrt(v) + eps)``; without a slope where all forces so far were rounding, since it would be one over ``eps``."""
+        tiny = torch.finfo(square.dtype).tiny
+        move = mean / (square.clamp_min(tiny).sqrt() + self.eps)
+        if torch.is_grad_enabled():
+            known = (torch.finfo(z.dtype).eps * z.detach().to(square.dtype)).square().clamp_min(tiny)
+            move = torch.where(square.detach() > known, move, move.detach())
+        return move.to(z.dtype)
+
+
+def _wide(leaf: Tensor) -> torch.dtype:
+    """Half precision can neither count steps nor hold the square of a small force."""
+    return torch.promote_types(leaf.dtype, torch.float32)

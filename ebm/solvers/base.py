@@ -162,6 +162,7 @@ class Solver(ABC):
         compiles: whether ``compile=True`` suits it: a step has no shape that depends on data, and no loop over units.
         samples: whether the latents are draws from a distribution; then no stop rule of a model ends a chain, since one that
             ends where the energy is low draws from another distribution. A rule that the call gives is obeyed.
+        recalls: whether a step may end at a point that an earlier step evaluated, as solvers with replicas do.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
@@ -170,6 +171,7 @@ class Solver(ABC):
     additive: ClassVar[bool] = False
     compiles: ClassVar[bool] = True
     samples: bool = False
+    recalls: ClassVar[bool] = False
 
     @abstractmethod
     def init(self, point: Point) -> Any:
@@ -195,6 +197,12 @@ class Solver(ABC):
         return objective.residual(point, c)
 
     @property
+    def learns(self) -> bool:
+        """Whether steps are judged by forces or learn from them (line searches, secants): then a constraint must show it forces
+        that vanish at rest. By default so for whoever needs an energy and its gradient, and is no sampler."""
+        return not self.samples and {"energy", "gradient"} <= self.needs
+
+    @property
     def provides(self) -> frozenset[str]:
         """What an adjoint may ask for beyond a step: ``"rest"``, that `move` is right; ``"reverse"``, that `reverse` is there."""
         return frozenset() if self.samples or not defines_together(self) else frozenset({"rest"})
@@ -212,27 +220,65 @@ class Solver(ABC):
 
 
 class Wrapper(Solver):
-    """A solver around another (field ``inner``): hands on what it does not change."""
+    """A solver around another (field ``inner``): hands on what it does not change, every property of the solver inside included.
+
+    Not ``additive``: that is a promise about the steps of the wrapper itself, which may undo what is not finite.
+    """
 
     inner: Solver
+
+    @property
+    def needs(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """What the solver inside needs."""
+        return self.inner.needs
+
+    @property
+    def keep(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """What the solver inside keeps."""
+        return self.inner.keep
+
+    @property
+    def noisy(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether the solver inside draws noise."""
+        return self.inner.noisy
 
     @property
     def compiles(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Whether the solver inside compiles."""
         return self.inner.compiles
 
+    @property
+    def samples(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether the solver inside draws from a distribution."""
+        return self.inner.samples
+
+    @property
+    def learns(self) -> bool:
+        """Whether the solver inside learns from forces."""
+        return self.inner.learns
+
+    @property
+    def recalls(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether the solver inside may end a step at an older point."""
+        return self.inner.recalls
+
+    @property
+    def provides(self) -> frozenset[str]:
+        """What the solver inside provides, of what a wrapper can hand on: `move`, but for one with a `residual` alone."""
+        return self.inner.provides & frozenset({"rest"} if defines_together(self) else ())
+
     def init(self, point: Point) -> Any:
         return self.inner.init(point)
+
+    def start(self, z: Any) -> Any:
+        """Where the solver inside may start."""
+        return self.inner.start(z)
 
     def most(self, z: Any, differentiated: bool = False) -> dict[str, int]:
         return self.inner.most(z, differentiated)
 
     def residual(self, objective: Objective, point: Point, c: Any) -> Tensor:
         return self.inner.residual(objective, point, c)
-
-    @property
-    def provides(self) -> frozenset[str]:
-        return self.inner.provides & frozenset({"rest"} if defines_together(self) else ())
 
     def move(self, objective: Objective, point: Point, c: Any) -> Any:
         return self.inner.move(objective, point, c)

@@ -11,11 +11,17 @@ from torch import Tensor
 from ebm import rows
 from ebm.noise import Draw
 from ebm.objective import Point
+from ebm.solvers.armijo import teaches
 from ebm.solvers.base import Field, Info, Solver, Step
 from ebm.solvers.descent import positive
-from ebm.solvers.trial import evaluate_trial
+from ebm.solvers.trial import evaluate_trial, pick
 
 __all__ = ["Broyden"]
+
+
+_LONG = 10.0  # a secant step of more plain ones must lower the residual in proportion,
+_MOST = 300.0  # and none is longer than this
+_SLOPE = 1e-3  # the least cosine between a change of the force and what was expected
 
 
 @dataclass(frozen=True)
@@ -27,13 +33,15 @@ class Broyden(Solver):
     .. math:: z' = z - B F(z), \qquad B \leftarrow B + \frac{(s - B y)\, s^T B}{s^T B y}
 
     It needs no symmetry, so it suits an `Update` whose Jacobian has none. A sample forgets its estimate when it has ``memory``
-    terms, when an update would divide by nearly nothing, and when a step raises the residual by more than ``growth``; such
-    a step is not taken, and the next one is the plain step :math:`z + a F`.
+    terms, when an update would divide by nearly nothing or learn from rounding, and when a step raises the residual by more
+    than ``growth``; such a step is not taken, and the next one is the plain step :math:`z + a F`. A step of more than ten
+    plain ones must lower the residual in proportion. At rest, where the force is all rounding, the estimate is kept, and is a
+    constant to gradients.
 
     Args:
         memory: terms of the estimate, >= 1; 2 x memory latents a sample are kept.
         mixing: a > 0, the size of a plain step.
-        growth: by how much a step may raise the residual, >= 1.
+        growth: by how much a step may raise the residual, >= 1; a long step by less.
 
     Raises:
         ValueError: a setting outside its range.
@@ -58,6 +66,11 @@ class Broyden(Solver):
         if not self.growth >= 1:
             raise ValueError(f"`Broyden(growth=...)` must be at least 1; got {self.growth}. Try 2.")
 
+    @property
+    def learns(self) -> bool:
+        """Past forces say where the next latent lies."""
+        return True
+
     def init(self, point: Point) -> Any:
         """The two sides of the terms, (B, memory, D) each, and how many there are, (B,)."""
         force = rows.flatten(point.force)
@@ -70,30 +83,42 @@ class Broyden(Solver):
 
     def step(self, field: Field, point: Point, memory: Any, draw: Draw) -> Step:
         """One evaluation at the proposal."""
-        force = rows.flatten(point.force)
+        force, size = rows.flatten(point.force), rows.rms(point.force)
+        # a force that is all rounding teaches nothing: the estimate stays, and is a constant to a gradient
+        live, plain = teaches(size, point.z), memory["filled"] == 0
+        if torch.is_grad_enabled():
+            memory = pick(live, memory, rows.map_rows(torch.Tensor.detach, memory))
         move = -self._applied(memory, force)
-        trial = evaluate_trial(field, rows.add(point.z, rows.unflatten(move, point.z)), point)
-        plain = memory["filled"] == 0
-        calm = rows.rms(trial.point.force) <= self.growth * rows.rms(point.force)
-        accepted = trial.finite & (plain | calm)
-        new = Point(*rows.where(accepted, tuple(trial.point), tuple(point)))
+        stretch = rows.rms(move) / torch.where(size > 0, self.mixing * size, 1.0)
+        move = move * torch.where(stretch > _MOST, _MOST / torch.where(stretch > _MOST, stretch, 1.0), 1.0)[:, None]
+        z = rows.add(point.z, rows.unflatten(move, point.z))
+        trial = evaluate_trial(field, z, point)
+        accepted = trial.finite & (plain | self._calm(rows.rms(trial.point.force), size, stretch))
+        new = Point(*pick(accepted, tuple(trial.point), tuple(point)))
+        taught = (accepted & live)[:, None]
         # a proposal that was turned down may be infinite, and must reach no product
-        there = torch.where(accepted[:, None], rows.flatten(trial.point.force), force)
-        learnt = self._learnt(memory, torch.where(accepted[:, None], move, torch.zeros_like(move)), there - force)
-        return Step(new, learnt, Info(accepted, plain & ~trial.finite))
+        there = torch.where(taught, rows.flatten(trial.point.force), force)
+        moved = move + (rows.flatten(trial.point.z) - rows.flatten(z))  # a constraint may have cut it
+        learnt = self._learnt(memory, torch.where(taught, moved, 0.0), there - force, point.z)
+        memory = pick(live, learnt, memory)
+        return Step(new, memory, Info(accepted, plain & ~trial.finite))
+
+    def _calm(self, after: Tensor, before: Tensor, stretch: Tensor) -> Tensor:
+        """Whether a secant step may be taken, bool (B,): the farther it leads, the less residual may be left."""
+        return after * (stretch / _LONG).clamp_min(1.0) <= self.growth * before
 
     def _applied(self, memory: Any, vector: Tensor) -> Tensor:
         """B times a vector, (B, D)."""
         return _through(memory["left"], memory["right"], vector) - self.mixing * vector
 
-    def _learnt(self, memory: Any, move: Tensor, change: Tensor) -> Any:
+    def _learnt(self, memory: Any, move: Tensor, change: Tensor, z: Any) -> Any:
         """The estimate with one more term; none at all where it is full, or where the move was turned down or taught nothing."""
         image = self._applied(memory, change)
         right = _through(memory["right"], memory["left"], move) - self.mixing * move
         slope = (right * change).sum(1)
         scale = torch.linalg.vector_norm(right, dim=1) * torch.linalg.vector_norm(change, dim=1)
         filled = memory["filled"]
-        good = (slope.abs() > 1e-7 * scale) & (filled < self.memory)
+        good = (slope.abs() > _SLOPE * scale) & teaches(rows.rms(change), z) & (filled < self.memory)
         left = (move - image) / torch.where(good, slope, torch.ones_like(slope))[:, None]
         here = (torch.arange(self.memory, device=move.device) == filled[:, None])[:, :, None]
         zero = torch.zeros_like(memory["left"])

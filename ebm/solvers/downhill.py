@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -42,6 +42,7 @@ class Downhill(Wrapper):
     """
 
     inner: Solver
+    samples: ClassVar[bool] = False  # what goes downhill alone draws from no distribution
 
     def __post_init__(self) -> None:
         if not isinstance(self.inner, Solver):
@@ -53,15 +54,6 @@ class Downhill(Wrapper):
     def needs(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride]
         """What the solver inside needs, and an energy."""
         return self.inner.needs | {"energy"}
-
-    @property
-    def noisy(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Whether the solver inside draws noise."""
-        return self.inner.noisy
-
-    def start(self, z: Any) -> Any:
-        """Where the solver inside may start."""
-        return self.inner.start(z)
 
     def most(self, z: Any, differentiated: bool = False) -> dict[str, int]:
         """What the solver inside asks; each evaluation twice where one that is not finite must not reach a graph."""
@@ -78,7 +70,7 @@ class Downhill(Wrapper):
         kept = guarded.finite & (new <= old) & rows.finite(tuple(proposal.point))
         accepted = kept if proposal.info.accepted is None else kept & proposal.info.accepted
         settled = Point(*rows.where(kept, tuple(proposal.point), tuple(point)))
-        return Step(settled, proposal.memory, Info(accepted, proposal.info.stalled))
+        return Step(settled, proposal.memory, Info(accepted, proposal.info.stalled, proposal.info.busy))
 
 
 class _Guarded(View):

@@ -100,7 +100,14 @@ class LBFGS(Solver):
         if not certain:  # a rejected move may be infinite
             move, there = rows.where(accepted, (move, there), (torch.zeros_like(move), force))
         pair, scale = _learnt(move, force - there, accepted, slope - slope_there, scale)
-        size, stalled = torch.where(pair.inverse > 0, torch.ones_like(size), (2 * size).clamp_max(1e6)), None
+        size, stalled = (
+            torch.where(
+                pair.inverse > 0,
+                torch.ones_like(size),
+                (2 * size).clamp_max(min(1e6, torch.finfo(size.dtype).max ** 0.5)),
+            ),
+            None,
+        )
         new = trial.point
         if not certain:
             new = Point(*rows.where(accepted, tuple(new), tuple(point)))

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ebm import rows
 from ebm.noise import Draw
-from ebm.objective import Objective, Point
+from ebm.objective import Objective, Point, Product
 from ebm.solvers.base import Field, Solver, Step, View, Wrapper
+from ebm.solvers.seen import SeenView
 
 __all__ = ["Box", "Project", "Sphere"]
 
@@ -69,7 +70,9 @@ class Sphere:
 class Project(Wrapper):
     r"""Any solver, with every proposal moved to the nearest point of a set: :math:`z' = P(z + \text{move})`.
 
-    Rest is where the *projected* move vanishes, so the residual is the root mean square of :math:`P(z + F) - z`.
+    Rest is where the *projected* move vanishes, so the residual is the root mean square of :math:`P(z + F) - z`. A solver that
+    searches along the force or learns from it (``learns``) is shown this move in place of the force, which at a wall does not
+    vanish, and products with :math:`J H J + (1 - J)`, J the Jacobian of P there: those of the move.
 
     Args:
         inner: the solver to constrain.
@@ -99,29 +102,11 @@ class Project(Wrapper):
                 f"`Project(onto=...)` must be callable; got {type(self.onto).__name__}. Pass `Box(0, 1)`, say."
             )
 
-    @property
-    def needs(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """What the solver inside needs."""
-        return self.inner.needs
-
-    @property
-    def keep(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """What the solver inside keeps."""
-        return self.inner.keep
-
-    @property
-    def noisy(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Whether the solver inside draws noise."""
-        return self.inner.noisy
-
-    @property
-    def samples(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Whether the solver inside draws from a distribution."""
-        return self.inner.samples
-
     def step(self, field: Field, point: Point, memory: Any, draw: Draw) -> Step:
         """A step of the solver inside, over the projected field."""
-        return self.inner.step(_Projected(field, self.onto), point, memory, draw)
+        if not self.learns:
+            return self.inner.step(_Projected(field, self.onto), point, memory, draw)
+        return _Reduced(field, self.onto, point).stepped(self.inner, memory, draw)
 
     def start(self, z: Any) -> Any:
         """The start, moved into the set."""
@@ -133,8 +118,37 @@ class Project(Wrapper):
 
     def move(self, objective: Objective, point: Point, c: Any) -> Any:
         """The projected move."""
-        target = self.onto(rows.add(point.z, self.inner.move(objective, point, c)))
-        return rows.map_rows(torch.sub, target, point.z)
+        return _move(self.onto, point.z, self.inner.move(objective, point, c))
+
+
+def _move(onto: Callable[[Any], Any], z: Any, force: Any) -> Any:
+    """``P(z + F) - z``; the force itself, to its last digit, where nothing is cut."""
+
+    def cut(allowed: Tensor, target: Tensor, leaf: Tensor, along: Tensor) -> Tensor:
+        return torch.where(allowed == target, along, allowed - leaf)
+
+    target = rows.add(z, force)
+    return rows.map_rows(cut, onto(target), target, z, force)
+
+
+def _free(onto: Callable[[Any], Any], target: Any) -> Product:
+    """Products with the Jacobian of the projection, which is symmetric: for a box, ones where it cuts nothing."""
+    with torch.enable_grad():
+        inputs = rows.map_rows(lambda leaf: leaf.detach().requires_grad_(), target)
+        found = onto(inputs)
+    leaves = [(put, got) for put, got in zip(rows.leaves(inputs), rows.leaves(found), strict=True)]
+    moved = [got.requires_grad for _, got in leaves]
+
+    def product(direction: Any) -> Any:
+        along = [v for v, does in zip(rows.leaves(direction), moved, strict=True) if does]
+        ends = [got for _, got in leaves if got.requires_grad]
+        slopes = torch.autograd.grad(
+            ends, [put for put, _ in leaves], along, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
+        each = iter(slopes)
+        return rows.map_rows(lambda _: next(each), direction)
+
+    return product
 
 
 class _Projected(View):
@@ -146,3 +160,36 @@ class _Projected(View):
 
     def __call__(self, z: Any) -> Point:
         return self.field(self._onto(z))
+
+
+class _Reduced(SeenView):
+    """A field that sees only latents of the set, and shows the projected moves there for forces."""
+
+    def __init__(self, field: Field, onto: Callable[[Any], Any], point: Point) -> None:
+        super().__init__(field, point)
+        self._onto = onto
+
+    def shown(self, point: Point) -> Point:
+        return point._replace(force=_move(self._onto, point.z, point.force))
+
+    def around(self, z: Any) -> Any:
+        return self._onto(z)
+
+    def curvature(self, z: Any) -> Product:
+        return self._within(self.field.curvature(z))
+
+    def gauss_newton(self, z: Any) -> Product:
+        return self._within(self.field.gauss_newton(z))
+
+    def _within(self, product: Product) -> Product:
+        """Products with the slope of the projected move where the step begins, made symmetric."""
+        point = self._point if self._samples is None else Point(*rows.take(tuple(self._point), self._samples))
+        free = _free(self._onto, rows.add(point.z, point.force))
+
+        def asked(direction: Any, needed: Tensor | None = None) -> Any:
+            inside = free(direction)
+            return rows.map_rows(
+                lambda bent, v, kept: bent + (v - kept), free(product(inside, needed)), direction, inside
+            )
+
+        return asked

@@ -74,6 +74,7 @@ class Restarts(Wrapper):
     least: int = 1
     choose: Choice = LowestEnergy()
     compiles: ClassVar[bool] = False
+    recalls: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.inner, Solver):
@@ -98,11 +99,6 @@ class Restarts(Wrapper):
             positive("Restarts", "spread", self.spread)
 
     @property
-    def needs(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """What the solver inside needs."""
-        return self.inner.needs
-
-    @property
     def keep(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
         """What the choice keeps, or else the solver inside."""
         return self.choose.keep or self.inner.keep
@@ -111,10 +107,6 @@ class Restarts(Wrapper):
     def noisy(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The other replicas' starts are drawn."""
         return self.n > 1 or self.inner.noisy
-
-    def start(self, z: Any) -> Any:
-        """Where the solver inside may start."""
-        return self.inner.start(z)
 
     def most(self, z: Any, differentiated: bool = False) -> dict[str, int]:
         """What all replicas together ask before any is dropped.

@@ -11,7 +11,8 @@ from torch import Tensor
 from ebm import rows
 from ebm.noise import Draw
 from ebm.objective import Point, Product
-from ebm.solvers.base import Field, Info, Solver, Step, View, Wrapper
+from ebm.solvers.base import Field, Info, Solver, Step, Wrapper
+from ebm.solvers.seen import SeenView, same_rows
 
 __all__ = ["Sweep"]
 
@@ -34,8 +35,8 @@ class Sweep(Wrapper):
 
     Raises:
         TypeError: ``inner`` is no solver.
-        ValueError: a solver that needs more than the field of a part can answer, fewer than two blocks, or more than there
-            are numbers.
+        ValueError: a solver that needs more than the field of a part can answer or keeps points of its own (`Restarts`,
+            `Tempering`), fewer than two blocks, or more than there are numbers.
 
     Example:
         >>> import ebm
@@ -60,25 +61,20 @@ class Sweep(Wrapper):
                 f"`Sweep` shows a solver one part of a latent, which cannot answer {', '.join(beyond)}; "
                 f"{type(self.inner).__name__} needs that. Pass a solver that asks for points, such as `AdaptiveDescent()`."
             )
+        if self.inner.recalls:
+            raise ValueError(
+                f"`Sweep` moves the parts in turn, and the points that {type(self.inner).__name__} keeps of a part would be those of "
+                "other parts than there are by then. Turn them round, as in `Restarts(8, Sweep(AdaptiveDescent()), spread=1.0)`."
+            )
         if self.blocks is not None and self.blocks < 2:
             raise ValueError(
                 f"`Sweep(blocks=...)` must be at least 2; got {self.blocks}. Leave it out to take the leaves of the latent."
             )
 
     @property
-    def needs(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """What the solver inside needs."""
-        return self.inner.needs
-
-    @property
-    def keep(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """What the solver inside keeps."""
-        return self.inner.keep
-
-    @property
-    def noisy(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Whether the solver inside draws noise."""
-        return self.inner.noisy
+    def additive(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether the solver inside is: a part is added to as the whole would be."""
+        return self.inner.additive
 
     def init(self, point: Point) -> Any:
         """A memory of the solver inside for each part, and which parts are stuck, bool (B, parts)."""
@@ -94,25 +90,20 @@ class Sweep(Wrapper):
                 total[kind] = total.get(kind, 0) + times
         return total
 
-    def start(self, z: Any) -> Any:
-        """Where the solver inside may start."""
-        return self.inner.start(z)
-
     def step(self, field: Field, point: Point, memory: Any, draw: Draw) -> Step:
         """A step of the solver inside for each part, in order."""
         before, memories, infos = point.z, [], []
         for part, remembered in enumerate(memory["parts"]):
-            view = _PartView(field, self, point, part)
-            step = self.inner.step(view, self._part(point, part), remembered, draw)
-            point = view.whole(step.point)
+            step = _PartView(field, self, point, part).stepped(self.inner, remembered, draw)
+            point = step.point
             memories.append(step.memory)
             infos.append(step.info)
         # parts that cannot move may say so in different sweeps: it holds for as long as no part moves
-        still = _equal(rows.flatten(point.z), rows.flatten(before))
+        still = same_rows(point.z, before)
         none = torch.zeros_like(still)
         stuck = torch.stack([none if info.stalled is None else info.stalled for info in infos], 1)
         stuck = stuck | (memory["stuck"] & still[:, None])
-        return Step(point, {"parts": tuple(memories), "stuck": stuck}, Info(_moved(infos), stuck.all(1)))
+        return Step(point, {"parts": tuple(memories), "stuck": stuck}, Info(_moved(infos), stuck.all(1), _busy(infos)))
 
     def _part(self, point: Point, part: int) -> Point:
         return Point(self._split(point.z)[part], point.energy, self._split(point.force)[part])
@@ -135,89 +126,54 @@ class Sweep(Wrapper):
         return rows.map_rows(lambda _: next(found), like)
 
 
-class _PartView(View):
-    """The field of one part of a latent, the others fixed; remembers the whole points behind its answers."""
+class _PartView(SeenView):
+    """The field of one part of a latent, the others fixed."""
 
     def __init__(self, field: Field, sweep: Sweep, point: Point, part: int) -> None:
-        super().__init__(field)
-        self._sweep, self._point, self._index = sweep, point, part
-        self._samples: Tensor | None = None
-        self._seen: list[tuple[Point, Tensor | None]] = []
+        super().__init__(field, point)
+        self._sweep, self._index = sweep, part
 
-    def of(self, samples: Tensor) -> Field:
-        """The same part of some rows; what they are told is remembered in one place."""
-        some: Any = super().of(samples)
-        some._samples = samples if self._samples is None else self._samples[samples]
-        return some
+    def shown(self, point: Point) -> Point:
+        return self._sweep._part(point, self._index)
 
-    def __call__(self, z: Any) -> Point:
-        whole = self.field(self._around(z))
-        self._seen.append((whole, self._samples))
-        return self._sweep._part(whole, self._index)
+    def around(self, z: Any) -> Any:
+        return self._joined(z, self._fixed())
+
+    def start(self, draw: Draw) -> Any:
+        return self._sweep._split(self.field.start(draw))[self._index]
 
     def curvature(self, z: Any) -> Product:
-        return self._within(self.field.curvature(self._around(z)))
+        return self._within(self.field.curvature(self.around(z)))
 
     def gauss_newton(self, z: Any) -> Product:
-        return self._within(self.field.gauss_newton(self._around(z)))
+        return self._within(self.field.gauss_newton(self.around(z)))
 
-    def whole(self, chosen: Point) -> Point:
-        """The whole point of which the solver returned a part: the newest of those asked for that holds this part."""
-        sides: list[tuple[Tensor, Point]] = []
-        left = torch.ones(rows.count(chosen.z), dtype=torch.bool, device=chosen.z.device)
-        for whole, samples in reversed(self._seen):
-            match, whole = self._matched(chosen.z, whole, samples)
-            sides.append((match, whole))
-            left = left & ~match
-            # an attempt that was thrown away must stay out of a graph even as the other side of a `where`
-            if torch.is_grad_enabled() and not bool(left.any()):
-                break
-        point = self._point
-        if torch.is_grad_enabled() and not bool(left.any()):
-            point = sides.pop()[1]
-        for match, whole in reversed(sides):
-            point = Point(*rows.where(match, tuple(whole), tuple(point)))
-        return point
+    def _fixed(self) -> Any:
+        """The whole latents that the parts are parts of."""
+        return self._point.z if self._samples is None else rows.take(self._point.z, self._samples)
 
-    def _matched(self, chosen: Tensor, whole: Point, samples: Tensor | None) -> tuple[Tensor, Point]:
-        """Which samples' chosen part is that of this point, bool (B,), and the point with a row for every sample."""
-        part = self._sweep._split(whole.z)[self._index]
-        if samples is None:
-            return _equal(part, chosen), whole
-        # rows that do not match are sent to a place of their own behind the batch
-        batch = chosen.shape[0]
-        match = _equal(part, chosen.index_select(0, samples))
-        places = torch.where(match, samples, torch.full_like(samples, batch))
-        none = torch.zeros(batch + 1, dtype=torch.bool, device=chosen.device)
-        base = rows.map_rows(lambda leaf: torch.cat([leaf, leaf[:1]]), tuple(self._point))
-        filled = rows.put(base, places, tuple(whole))
-        return none.index_fill(0, places, True)[:batch], Point(*rows.map_rows(lambda leaf: leaf[:batch], filled))
-
-    def _around(self, z: Tensor) -> Any:
-        fixed = self._point.z if self._samples is None else rows.take(self._point.z, self._samples)
+    def _joined(self, part: Tensor, fixed: Any) -> Any:
         parts = self._sweep._split(fixed)
-        parts[self._index] = z
+        parts[self._index] = part
         return self._sweep._joined(parts, fixed)
 
     def _within(self, product: Product) -> Product:
         """A product with the whole latent, for directions of this part and seen by it."""
+        none = rows.map_rows(torch.zeros_like, self._fixed())
 
-        def asked(direction: Any) -> Any:
-            parts = [torch.zeros_like(leaf) for leaf in self._sweep._split(self._point.z)]
-            parts[self._index] = direction
-            found = product(self._sweep._joined(parts, self._point.z))
-            return self._sweep._split(found)[self._index]
+        def asked(direction: Any, needed: Tensor | None = None) -> Any:
+            return self._sweep._split(product(self._joined(direction, none), needed))[self._index]
 
         return asked
-
-
-def _equal(one: Tensor, other: Tensor) -> Tensor:
-    """Which rows hold the same numbers, bool (B,); a NaN is the same as another."""
-    same = (one == other) | ((one != one) & (other != other))
-    return same if same.ndim == 1 else same.flatten(1).all(1)
 
 
 def _moved(infos: list[Info]) -> Tensor | None:
     """Which samples accepted a proposal for any part; None: all."""
     each = [info.accepted for info in infos if info.accepted is not None]
     return torch.stack(each).any(0) if len(each) == len(infos) else None
+
+
+def _busy(infos: list[Info]) -> Tensor | None:
+    """Which samples may not end yet for the sake of any part; None: none."""
+    each = [info.busy for info in infos if info.busy is not None]
+    return torch.stack(each).any(0) if each else None

@@ -11,15 +11,15 @@ from torch import Tensor
 
 from ebm import rows
 from ebm.noise import Draw
-from ebm.objective import Flip, Objective, Point
-from ebm.solvers.base import Field, Info, Solver, Step, View
+from ebm.objective import Flip, Point
+from ebm.solvers.base import Field, Info, Solver, Step, View, Wrapper
 from ebm.solvers.metropolis import Tally, accepts
 
 __all__ = ["Tempering"]
 
 
 @dataclass(frozen=True)
-class Tempering(Solver):
+class Tempering(Wrapper):
     r"""Parallel tempering: each sample holds a replica at every temperature of a ladder, and neighbours trade places.
 
     A step moves every replica once with the sampler inside, all in one evaluation of the batch, and then proposes swaps of
@@ -57,6 +57,7 @@ class Tempering(Solver):
     keep: ClassVar[str] = "last"
     noisy: ClassVar[bool] = True
     samples: ClassVar[bool] = True
+    recalls: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.inner, Solver) or not self.inner.samples:
@@ -82,26 +83,13 @@ class Tempering(Solver):
             )
 
     @property
-    def compiles(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Whether the sampler inside does."""
-        return self.inner.compiles
-
-    @property
     def needs(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride]
         """What the sampler inside needs, and energies to compare."""
         return self.inner.needs | {"energy"}
 
-    def start(self, z: Any) -> Any:
-        """Where the sampler inside may start."""
-        return self.inner.start(z)
-
     def most(self, z: Any, differentiated: bool = False) -> dict[str, int]:
         """What the sampler inside asks, for each temperature."""
         return {kind: len(self.temperatures) * times for kind, times in self.inner.most(z, differentiated).items()}
-
-    def residual(self, objective: Objective, point: Point, c: Any) -> Tensor:
-        """That of the coldest replica, under the sampler inside."""
-        return self.inner.residual(objective, point, c)
 
     def init(self, point: Point) -> Any:
         """The replicas but the coldest, the sampler's memory of each temperature, the steps taken and the tally of swaps."""

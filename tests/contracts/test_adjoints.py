@@ -31,6 +31,8 @@ def test_no_adjoint_is_left_out():
 @pytest.mark.parametrize(("adjoint", "solver"), PAIRS)
 def test_the_answer_does_not_depend_on_the_gradient(adjoint: str, solver: str, limit: str):
     model, options = Quadratic(), {**LIMITS[limit], "solver": SOLVERS[solver]}
+    if "flops" in options and "newton" in solver:
+        options["flops"] = 30000  # the most that one step may take is more than the limit of the others
     found = ebm.infer(model, X, adjoint=ADJOINTS[adjoint], keep="last", compact=True, **options)
     assert found.z.isfinite().all()
     if "flops" in options:
@@ -41,6 +43,6 @@ def test_the_answer_does_not_depend_on_the_gradient(adjoint: str, solver: str, l
     torch.testing.assert_close(found.z.detach(), plain.z, rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(found.energy.detach(), plain.energy, rtol=1e-10, atol=1e-10)
     executed, own = found.flops - found.fixed_flops, int(found.flops_per_sample.sum())
-    assert executed == own or (executed > own and solver == "newton-cg"), "rows ride along in inner iterations alone"
+    assert executed == own or (executed > own and "newton" in solver), "rows ride along in inner iterations alone"
     assert found.z.requires_grad == (adjoint != "detached" and int(found.steps.max()) > 0)
     assert all(not leaf.requires_grad for leaf in rows.leaves(plain.carry))
