@@ -126,7 +126,7 @@ def test_alone_as_in_company(solver: ebm.Solver):
 
 def test_a_rejected_step_begins_anew():
     model = Quadratic(high=1.9)
-    solver = ebm.Anderson(4, mixing=1.0, growth=1.0, every=1, spare=0.0)
+    solver = ebm.Anderson(4, mixing=1.0, growth=0.2, every=1, spare=0.0)
     field = CountedField(model, X @ model.weight.detach(), len(X))
     with torch.no_grad():
         point = field(numbers(6, 4, seed=5) * 3)
