@@ -66,6 +66,10 @@ class Inside:
         """That of the ladder."""
         return self._objective.residual(above(point, self._rung), c)
 
+    def move(self, point: Point, c: Any) -> Any:
+        """That of the ladder, without its rung."""
+        return self._objective.move(above(point, self._rung), c).z
+
 
 def below(point: Point) -> Point:
     """A point on a ladder without its rung."""

@@ -127,8 +127,8 @@ FAULTS = [
     Fault(
         "a projected step forgets the term inside",
         "ebm/solvers/project.py",
-        "target = self.onto(rows.add(point.z, self.inner.move(objective, point, c)))",
-        "target = self.onto(rows.add(point.z, point.force))",
+        "return _move(self.onto, point.z, self.inner.move(objective, point, c))",
+        "return _move(self.onto, point.z, point.force)",
         f"{T}rest.py -k Project",
     ),
     Fault(
@@ -211,8 +211,8 @@ FAULTS = [
     Fault(
         "forward mode goes through a call that detaches",
         ADJOINT,
-        'graph: ClassVar[bool] = False\n    transforms: ClassVar[frozenset[str]] = frozenset({"Grad"})',
-        'graph: ClassVar[bool] = False\n    transforms: ClassVar[frozenset[str]] = frozenset({"Grad", "Jvp"})',
+        'graph: ClassVar[bool] = False\n    trains: ClassVar[bool] = False\n    transforms: ClassVar[frozenset[str]] = frozenset({"Grad"})',
+        'graph: ClassVar[bool] = False\n    trains: ClassVar[bool] = False\n    transforms: ClassVar[frozenset[str]] = frozenset({"Grad", "Jvp"})',
         f"{T}rest.py -k transform",
     ),
 ]
