@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ebm import Hopfield
 from ebm.models.binary import check_patterns
+from ebm.rows import Shared
 from hebbian.memory.stores.base import Store
 from hebbian.memory.stores.hebb import HebbStore
 
@@ -89,6 +90,11 @@ class HopfieldMemory(Hopfield):
         memory = cls(patterns.shape[1], dtype=patterns.dtype)
         memory.add(patterns)
         return memory
+
+    def condition(self, x: Tensor) -> dict[str, Any]:
+        """The query, and the field that counts as zero for each unit; no less than what writing may have moved it by."""
+        c = super().condition(x)
+        return c | {"slack": Shared(c["slack"].value.clamp_min(self.written_by.rounding(self.weight)))}
 
     @property
     def count(self) -> int:

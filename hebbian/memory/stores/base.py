@@ -25,6 +25,10 @@ class Store(ABC):
     def add(self, weight: Tensor, held: Tensor, patterns: Tensor) -> Tensor:
         """The weight with ``patterns`` written, in their order; ``held`` (P, N) are those in it, empty unless ``keeps``."""
 
+    def rounding(self, weight: Tensor) -> float:
+        """How far rounding may move a field in writing; a smaller one counts as zero. By default nothing: only reading rounds, unit by unit."""
+        return 0.0
+
     def forget(self, weight: Tensor, held: Tensor, patterns: Tensor) -> Tensor:
         """The weight without ``patterns``; ``held`` are those that stay. By default all of these are written anew."""
         if self.keeps:
