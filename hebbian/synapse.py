@@ -105,8 +105,18 @@ class Synapse(ABC):
         each = [self.outer(post[b : b + 1], pre[b : b + 1]) for b in range(len(post))]
         return torch.stack(each) if each else post.new_zeros((0, *self.weight_shape))
 
+    def there(self, weight: Tensor) -> Tensor:
+        """A tensor shaped like the weight, with zeros where this geometry has no synapse; by default, itself.
+
+        Rules read a weight and write a change through it, so a weight that is not there is neither read nor written.
+        """
+        return weight
+
     def seen_square(self, pre: Tensor) -> Tensor:
-        r"""The squared length of what a unit sees, ``(B, 1, *places)``: $|x|^2$, at each place of a convolution its own."""
+        r"""The squared length of what a unit sees, ``(B, 1, *places)``: $|x|^2$, at each place of a convolution its own.
+
+        ``(B, units, *places)`` where units see different things.
+        """
         ones = torch.ones(self.weight_shape, dtype=pre.dtype, device=pre.device)
         return self.forward(ones, pre.square())[:, :1]
 

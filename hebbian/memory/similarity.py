@@ -129,9 +129,10 @@ class Power:
         if not self.normalise:
             return scores.relu().pow(self.n)
         # of the share of the largest, so that no power overflows
-        scores = scores.relu() / scores.amax(1, keepdim=True).clamp_min(torch.finfo(scores.dtype).tiny)
+        largest = scores.amax(1, keepdim=True)
+        scores = scores.relu() / torch.where(largest > torch.finfo(scores.dtype).tiny, largest, 1.0)
         powers = scores.pow(self.n)
-        return powers / powers.sum(1, keepdim=True).clamp_min(torch.finfo(scores.dtype).tiny)
+        return powers / powers.sum(1, keepdim=True).clamp_min(1)  # the largest is one, or all are zero
 
 
 @dataclass(frozen=True)

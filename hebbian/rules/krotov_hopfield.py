@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ class KrotovHopfield(LocalRule):
 
     with $g = 1$ for the unit of the largest $I$, $-\Delta$ for the $k$-th largest, and 0 for the others. The sums
     $\sum_i |W_{\mu i}|^p$ go to $R^p$. ``post`` is the currents $I$: for $p = 2$ simply $W x$; for other p apply
-    the synapse to `weighed` of the weight.
+    the synapse to `weighed` of the weight, as every layer does by itself.
 
     The batch's change is scaled so that its largest entry is the rate (``scaled``), as published: the rate is then the
     largest change of a weight in one step. Let it fall to zero over training: ``Scheduled(KrotovHopfield(0.02), Falling(steps))``.
@@ -63,6 +64,7 @@ class KrotovHopfield(LocalRule):
     anti: float = 0.4
     radius: float = 1.0
     scaled: bool = True
+    competes: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         checks.number(self, "rate", self.rate, low=0)

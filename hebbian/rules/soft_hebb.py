@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -66,6 +67,7 @@ class SoftHebb(LocalRule):
     anti: bool = True
     adaptive: float = 0.0
     scaled: bool = False
+    competes: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         checks.number(self, "rate", self.rate, low=0)
