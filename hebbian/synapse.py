@@ -105,6 +105,10 @@ class Synapse(ABC):
         each = [self.outer(post[b : b + 1], pre[b : b + 1]) for b in range(len(post))]
         return torch.stack(each) if each else post.new_zeros((0, *self.weight_shape))
 
+    def fields(self, pre: Tensor) -> Tensor:
+        """What a unit sees at each use of the weight, ``(count, *field)``, for geometries whose units all see the same."""
+        raise NotImplementedError(f"{self} cannot say what one unit sees. Write the weight yourself.")
+
     def there(self, weight: Tensor) -> Tensor:
         """A tensor shaped like the weight, with zeros where this geometry has no synapse; by default, itself.
 
@@ -252,6 +256,11 @@ class Dense(Synapse):
         """Post times pre of each sample, (B, out_features, in_features)."""
         self.check(pre, post)
         return torch.einsum("bi,bj->bij", post, pre)
+
+    def fields(self, pre: Tensor) -> Tensor:
+        """The inputs themselves."""
+        self._check_end("pre", pre, self.in_features)
+        return pre
 
     def seen_square(self, pre: Tensor) -> Tensor:
         """The squared length of each input, (B, 1)."""

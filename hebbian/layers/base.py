@@ -15,7 +15,7 @@ from hebbian.layers.activations import LINEAR, Triangle
 from hebbian.learn import pseudo_gradient
 from hebbian.rule import LocalRule, State
 from hebbian.statistics import Statistics
-from hebbian.synapse import Synapse
+from hebbian.synapse import Synapse, per_unit
 from hebbian.traces import Rows, forget, map_tensors, traces_of, with_traces
 
 __all__ = ["HebbianLayer", "learn"]
@@ -179,6 +179,47 @@ class HebbianLayer(nn.Module):
         drive, answer = self.respond(x, self.weight)
         self._step(x, drive, answer, signal)
         return answer
+
+    @torch.no_grad()
+    def start_from(self, x: Tensor, length: float = 2.0, generator: torch.Generator | None = None) -> None:
+        """Begin among the data: the weights of each unit become something that the units see, drawn by lot.
+
+        Units that compete then all have inputs to win, where random ones may never win any. Rows longer than those that the
+        rule leaves (length one, mostly) all have their turn, for a row that wins is shortened.
+
+        Args:
+            x: inputs, (B, ...), about as many as there are units, or more; an array of numpy is taken, too.
+            length: of the weights of each unit.
+            generator: of the lots; None takes the global one.
+
+        Raises:
+            ValueError: inputs of another shape, or that are all zero, or a length that is not above zero.
+            NotImplementedError: a geometry that cannot say what a unit sees.
+
+        Example:
+            >>> import torch
+            >>> from hebbian import HebbianLinear, SoftHebb
+            >>> layer = HebbianLinear(3, 2, SoftHebb(0.1))
+            >>> layer.start_from(torch.tensor([[0.0, 3.0, 4.0]]))
+            >>> layer.weight.data
+            tensor([[0.0000, 1.2000, 1.6000],
+                    [0.0000, 1.2000, 1.6000]])
+        """
+        checks.positive(self, "length", length)
+        units, x = len(self.weight), self._taken(x)
+        device = x.device if generator is None else generator.device
+        lot = torch.randperm(len(x), generator=generator, device=device)[:units]
+        seen = self.synapse.fields(x[lot.to(x.device)])
+        size = torch.linalg.vector_norm(seen.flatten(1), dim=1)
+        seen, size = seen[size > 0], size[size > 0]
+        if not len(seen):
+            raise ValueError(
+                "`start_from` was given inputs that are all zero; others are wanted, which weights can be made of. Pass some of the data."
+            )
+        # every one once before any twice
+        turns = [torch.randperm(len(seen), generator=generator, device=device) for _ in range(-(-units // len(seen)))]
+        chosen = torch.cat(turns)[:units].to(x.device)
+        self.weight.copy_(length * seen[chosen] / per_unit(size[chosen], seen))
 
     def extra_repr(self) -> str:
         """Geometry, rule and activation."""
