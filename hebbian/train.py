@@ -185,7 +185,9 @@ def dead_units(model: nn.Module, loader: Iterable[Any]) -> dict[str, Tensor]:
             model(_input(batch, model))
     names = {id(module): name for name, module in model.named_modules()}
     return {
-        names[id(layer)]: (~ever).nonzero()[:, 0] for layer, ever in zip(layers, active, strict=True) if ever is not None
+        names[id(layer)]: (~ever).nonzero()[:, 0]
+        for layer, ever in zip(layers, active, strict=True)
+        if ever is not None
     }
 
 

@@ -52,7 +52,13 @@ class Chain(LocalRule):
                 "`Chain` was given no rule; at least one is wanted. Pass for example Hebb(0.1), Normalise()."
             )
         for rule in rules:
-            checks.made("Chain", "rule", rule, LocalRule, "local rules are wanted, one by one, as in Chain(Hebb(0.1), Normalise())")
+            checks.made(
+                "Chain",
+                "rule",
+                rule,
+                LocalRule,
+                "local rules are wanted, one by one, as in Chain(Hebb(0.1), Normalise())",
+            )
         wanted = sorted({rule.signal for rule in rules if rule.signal is not None})
         if len(wanted) > 1:
             raise ValueError(

@@ -34,7 +34,7 @@ class KrotovHopfield(LocalRule):
         rate: at least 0; published 0.02.
         p: at least 2, the norm that the rows are kept in.
         k: which unit unlearns, at least 2, by falling current; of fewer units none does.
-        anti: $\Delta$, at least 0; published 0.4. Zero is winner-take-all with Oja's bound.
+        anti: $\Delta$, at least 0; published 0.4, with which fewer units survive. Zero is winner-take-all with Oja's bound.
         radius: $R$, above 0.
         scaled: whether the largest entry of the change is the rate; else the rate times the mean.
 
@@ -61,7 +61,7 @@ class KrotovHopfield(LocalRule):
     rate: float = 0.02
     p: float = 2.0
     k: int = 2
-    anti: float = 0.4
+    anti: float = 0.1
     radius: float = 1.0
     scaled: bool = True
     competes: ClassVar[bool] = True

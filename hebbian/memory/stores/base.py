@@ -17,9 +17,11 @@ class Store(ABC):
 
     Attributes:
         keeps: whether the memory has to keep the patterns themselves, because writing or forgetting one takes them all.
+        fills: whether too many patterns are lost together, so that a memory warns of it; not where the oldest make room.
     """
 
     keeps: ClassVar[bool] = False
+    fills: ClassVar[bool] = True
 
     @abstractmethod
     def add(self, weight: Tensor, held: Tensor, patterns: Tensor) -> Tensor:
