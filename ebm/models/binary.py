@@ -76,8 +76,10 @@ def check_patterns(owner: str, patterns: Any, binary: bool) -> Tensor:
         or not patterns.numel()
     ):
         got = f"{patterns.dtype} {tuple(patterns.shape)}" if isinstance(patterns, Tensor) else type(patterns).__name__
+        whole = isinstance(patterns, Tensor) and not patterns.is_floating_point()
+        convert = ", and convert whole numbers with `.float()`" if whole else ""
         raise ValueError(
-            f"`{owner}` wants a floating tensor (P, N) of patterns; got {got}. Put one pattern in each row, and convert whole numbers with `.float()`."
+            f"`{owner}` wants a floating tensor (P, N) of patterns; got {got}. Put one pattern in each row{convert}."
         )
     if binary and not bool((patterns.detach().abs() == 1).all()):
         raise ValueError(

@@ -33,7 +33,7 @@ class HopfieldMemory(Hopfield):
     `HebbStore`          0.138                               one outer product          exact
     `Storkey`            all to 0.3, half at 0.5 (N = 500)   three products, in order   writes the rest anew
     `PseudoInverse`      1, correlated ones, too             a projection               writes the rest anew
-    `Gardner`            up to 2, with a margin you name     sweeps over all            learns the rest anew
+    `Gardner`            to 1.5 tried, a margin you name     sweeps over all            learns the rest anew
     `Unlearning`         as Hebb, with wider basins          dreams over all            writes the rest anew
     `Palimpsest`         the latest 0.05, for ever           one outer product          by itself
     ===================  ==================================  =========================  ========================

@@ -44,12 +44,13 @@ class KrotovHopfield(LocalRule):
 
     Example:
         >>> import torch
-        >>> from hebbian import Dense, KrotovHopfield, step
+        >>> from hebbian import Dense, Falling, KrotovHopfield, Scheduled, step
         >>> generator = torch.Generator().manual_seed(0)
         >>> pre, weight = torch.rand(64, 10, generator=generator), 0.5 * torch.rand(4, 10, generator=generator)
-        >>> synapse, rule = Dense(10, 4), KrotovHopfield(0.02)
+        >>> synapse, rule = Dense(10, 4), Scheduled(KrotovHopfield(0.02), Falling(400))
+        >>> state = rule.init_state(synapse, weight)
         >>> for _ in range(400):
-        ...     weight, _ = step(rule, synapse, weight, pre, synapse.forward(weight, pre), None)
+        ...     weight, state = step(rule, synapse, weight, pre, synapse.forward(weight, pre), state)
         >>> weight.square().sum(1).round(decimals=1)
         tensor([1., 1., 1., 1.])
 

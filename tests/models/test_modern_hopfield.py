@@ -47,7 +47,7 @@ def test_the_closed_form_is_minus_the_gradient(beta: float):
 
 def test_one_step_is_attention_with_keys_as_values():
     patterns, q = normal(2, 12, 8), normal(3, 5, 8)
-    step = ebm.infer(ebm.ModernHopfield(patterns), q, steps=1, keep="last", stop=ebm.AtRest(0.0)).z
+    step = ebm.infer(ebm.ModernHopfield(patterns, beta=8**-0.5), q, steps=1, keep="last", stop=ebm.AtRest(0.0)).z
     attention = torch.nn.functional.scaled_dot_product_attention(q[None], patterns[None], patterns[None])[0]
     torch.testing.assert_close(step, attention, rtol=1e-10, atol=1e-12)
 
@@ -88,7 +88,7 @@ def test_learned_patterns_are_parameters_and_the_bound_follows_them():
     ebm.infer(model, q)
     with torch.no_grad():
         model.patterns.mul_(3)
-    fresh = ebm.ModernHopfield(3 * patterns)
+    fresh = ebm.ModernHopfield(3 * patterns, model.beta)
     torch.testing.assert_close(ebm.infer(model, q).energy, ebm.infer(fresh, q).energy)
     solution = ebm.infer(model, q, steps=4, adjoint=ebm.Unroll())
     solution.answer.sum().backward()
