@@ -77,14 +77,6 @@ def test_distances_survive_what_all_patterns_have_in_common():
     )
 
 
-def test_powers_of_nothing_have_a_slope():
-    scores = torch.tensor([[-1.0, -2.0], [0.0, 0.0], [2.0, 1.0]], requires_grad=True)
-    weight = Power(2.0, normalise=True)(scores)
-    assert weight.tolist() == [[0.0, 0.0], [0.0, 0.0], [pytest.approx(0.8), pytest.approx(0.2)]]
-    (slope,) = torch.autograd.grad((1e6 * weight).sum(), scores)
-    assert bool(slope.isfinite().all())
-
-
 @pytest.mark.parametrize("similarity", [dot, cosine, euclidean, manhattan])
 def test_similarities_have_slopes_also_at_a_pattern(similarity):
     patterns = normal(1, 9, 6)
