@@ -26,7 +26,15 @@ _LOST = 0.02  # of the units: a pattern that begins with so many flips is on its
 
 
 class CapacityWarning(UserWarning):
-    """More patterns were stored than the network can hold: most of those asked are no states of rest."""
+    """More patterns were stored than the network can hold: most of those asked are no states of rest.
+
+    Example:
+        >>> import torch, ebm, warnings
+        >>> patterns = torch.randn(60, 100, generator=torch.Generator().manual_seed(0)).sign()
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("ignore", ebm.CapacityWarning)  # known, and meant
+        ...     memory = ebm.Hopfield.store(patterns)
+    """
 
 
 class Hopfield(BinaryMemory):
