@@ -66,18 +66,26 @@ class NormalisedDelta(LocalRule):
         self, synapse: Synapse, pre: Tensor, post: Tensor, state: State, signal: Tensor | None
     ) -> dict[str, Tensor]:
         """The correlation of the error with the input, each use of the weight over the squared length of its input."""
-        # over the largest number of each sample, or the squares of small inputs would underflow: with x = m p the quotient
-        # e x / (epsilon + |x|^2) is e / (m |p|^2 + epsilon / m) times p
+        square, lacked = synapse.seen_square(pre) + self.epsilon, error(self, post, signal)
+        least = _ROOM * torch.finfo(pre.dtype).tiny
+        if bool(((square > least) & (square < 1 / least)).all()):
+            return {"error": synapse.outer(lacked.div_(square), pre)}
+        return {"error": self._of_any_scale(synapse, pre, lacked, least)}
+
+    def _of_any_scale(self, synapse: Synapse, pre: Tensor, lacked: Tensor, least: float) -> Tensor:
+        """The same where some inputs are silent, or so small or large that their squares are no numbers.
+
+        Over the largest number of each sample: with x = m p the quotient e x / (epsilon + |x|^2) is e / (m |p|^2 + epsilon / m) times p.
+        """
         largest = torch.linalg.vector_norm(pre.flatten(1), ord=torch.inf, dim=1)
         largest = torch.where(largest > 0, largest, 1.0)
         part = pre / largest.view(-1, *[1] * (pre.ndim - 1))
-        largest = largest.view(-1, *[1] * (post.ndim - 1))
+        largest = largest.view(-1, *[1] * (lacked.ndim - 1))
         square = synapse.seen_square(part)
         length = largest * square + self.epsilon / largest
         # zero before the product: a quotient that is not finite would make a number of no zero
-        least = _ROOM * torch.finfo(pre.dtype).tiny
         over = torch.where((square > least) & (length > least), 1 / length, 0.0)
-        return {"error": synapse.outer(error(self, post, signal).mul_(over), part)}
+        return synapse.outer(lacked.mul_(over), part)
 
     def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Times, State]:
         """The rate times the mean correlation; the state is not used."""

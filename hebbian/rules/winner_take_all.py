@@ -96,7 +96,7 @@ class WinnerTakeAll(LocalRule):
         change = statistics.put("outer", rows, moved)
         if not self.nearest:
             return change, None
-        return change, _half_square(weight).index_copy_(0, rows, _half_square(before.add_(moved)))
+        return change, state.to(weight.dtype).index_copy(0, rows, _half_square(before.add_(moved)))
 
 
 def _half_square(weight: Tensor) -> Tensor:

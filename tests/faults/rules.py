@@ -169,8 +169,8 @@ FAULTS = [
     Fault(
         "a length over all samples",
         "hebbian/rules/normalised_delta.py",
-        "square = synapse.seen_square(part)",
-        "square = synapse.seen_square(part).mean(0, keepdim=True)",
+        "square, lacked = synapse.seen_square(pre) + self.epsilon,",
+        "square, lacked = synapse.seen_square(pre).mean(0, keepdim=True) + self.epsilon,",
         "tests/hebbian/test_taught_and_bounded.py",
     ),
     Fault(
