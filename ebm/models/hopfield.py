@@ -294,7 +294,7 @@ def warn_unless_held(owner: str, weight: Tensor, patterns: Tensor, stored: int, 
     )
     warnings.warn(
         f"`{owner}` holds {stored} patterns in {units} units, and {what}: the network is loaded beyond its capacity, and recalls none or few of them. "
-        f"Hebb's rule holds about {0.138 * units:.0f} random patterns here, and fewer that are alike. Store fewer, or use "
+        f"Hebb's rule holds about {0.138 * units:.0f} random patterns here, and far fewer that are alike, as pictures are. Store fewer, or use "
         "`hebbian.memory.HopfieldMemory(units)`, which holds any below as many as units, or `ebm.DenseMemory(patterns)`.",
         CapacityWarning,
         stacklevel=4,
