@@ -41,7 +41,7 @@ RULES: dict[str, tuple[LocalRule, tuple[str, ...]]] = {  # the rule, and which p
     "winner takes all": (hebbian.WinnerTakeAll(0.1), ("outer",)),
     "10 winners": (hebbian.WinnerTakeAll(0.1, k=10), ("outer",)),
     "soft competition": (hebbian.SoftCompetition(0.1), ("outer",)),
-    "SoftHebb": (hebbian.SoftHebb(0.1, adaptive=0.5), ("outer",)),
+    "SoftHebb": (hebbian.SoftHebb(0.02), ("outer",)),
     "Krotov-Hopfield": (hebbian.KrotovHopfield(0.1), ("outer",)),
     "delta": (hebbian.Delta(0.1), ("outer",)),
     "normalised delta": (hebbian.NormalisedDelta(0.1), ("outer",)),
@@ -87,7 +87,7 @@ def soft_hebb(folder: str | None, repeats: int) -> dict[str, Any] | None:
     if folder is None:
         return None
     theirs = _published_layer(Path(folder), 3, 96, 5)
-    ours = hebbian.HebbianConv2d(3, 96, 5, hebbian.SoftHebb(0.1, 1 / 12, scaled=True))
+    ours = hebbian.HebbianConv2d(3, 96, 5, hebbian.SoftHebb(0.1, 1 / 12, anti=True))
     with torch.no_grad():
         ours.weight.copy_(theirs.weight)
     x = torch.rand(10, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -126,7 +126,7 @@ def krotov_hopfield(folder: str | None, repeats: int, dtype: torch.dtype) -> dic
     start, digits = source.normal(size=(units, inputs)), source.random((batch, inputs))
     theirs = _published_loop(Path(folder), start.copy(), digits, units, inputs, batch)
     weight, pre = torch.tensor(start, dtype=dtype), torch.tensor(digits, dtype=dtype)
-    synapse, rule = Dense(inputs, units), hebbian.KrotovHopfield(0.02)
+    synapse, rule = Dense(inputs, units), hebbian.KrotovHopfield(0.02, anti=0.4)
 
     def own() -> Tensor:
         return step(rule, synapse, weight, pre, synapse.forward(weight, pre), None)[0]

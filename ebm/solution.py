@@ -131,7 +131,7 @@ class Solution:
 
     Example:
         >>> import torch, ebm
-        >>> solution = ebm.infer(ebm.ModernHopfield(torch.eye(3)), torch.eye(3)[:2], steps=3)
+        >>> solution = ebm.infer(ebm.ModernHopfield(torch.eye(3), beta=0.6), torch.eye(3)[:2], steps=3)
         >>> solution
         Solution(2 samples: 2 OUT_OF_STEPS; steps 3-3)
     """
@@ -249,7 +249,7 @@ def cat(solutions: list[Solution]) -> Solution:
 
     Example:
         >>> import torch, ebm
-        >>> model, x = ebm.ModernHopfield(torch.eye(3)), torch.eye(3)
+        >>> model, x = ebm.ModernHopfield(torch.eye(3), beta=0.6), torch.eye(3)
         >>> whole = ebm.infer(model, x, steps=2)
         >>> ebm.cat([whole.take([0]), whole.take([1, 2])])
         Solution(3 samples: 3 OUT_OF_STEPS; steps 2-2)

@@ -14,6 +14,7 @@ import argparse
 import json
 import statistics
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,13 @@ from hebbian.memory import HopfieldMemory, PseudoInverse
 from support.data import mnist_subset
 
 
+def hebb(patterns: Tensor) -> ebm.Hopfield:
+    """A network by Hebb's rule, which warns that digits are too much alike for it: that is what is shown."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ebm.CapacityWarning)
+        return ebm.Hopfield.store(patterns)
+
+
 def projection(patterns: Tensor) -> ebm.Objective:
     """The pseudo-inverse rule."""
     memory = HopfieldMemory(patterns.shape[1], PseudoInverse())
@@ -36,7 +44,7 @@ def projection(patterns: Tensor) -> ebm.Objective:
 
 
 MEMORIES: dict[str, Callable[[Tensor], ebm.Objective]] = {
-    "Hebb": ebm.Hopfield.store,
+    "Hebb": hebb,
     "pseudo-inverse": projection,
     "dense, cubic": lambda patterns: ebm.DenseMemory(patterns, ebm.Polynomial(3)),
     "dense, exponential": lambda patterns: ebm.DenseMemory(patterns.double(), ebm.Exponential()),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ __all__ = [
     "finite",
     "floating",
     "like_post",
+    "made",
     "number",
     "on_one_device",
     "one_each",
@@ -20,6 +22,7 @@ __all__ = [
     "positive",
     "shape",
     "share",
+    "taken",
     "whole",
     "widen",
 ]
@@ -96,6 +99,25 @@ def one_each(owner: object, batch: int, signal: Tensor) -> None:
             f"`signal` has shape {shape(signal)}; `{type(owner).__name__}` wants one number a sample, ({batch},). "
             f"Pass `signal.expand({batch})` where all samples share it."
         )
+
+
+def made(owner: str, name: str, value: object, kind: type, wanted: str) -> None:
+    """Refuse what is of another kind, and a class where one of its instances is meant."""
+    if isinstance(value, kind):
+        return
+    if isinstance(value, type):
+        call = value.__name__
+        raise TypeError(
+            f"`{owner}` was given the class {call} as its {name}; {wanted}. Call it with its settings, `{call}(...)`."
+        )
+    raise TypeError(f"`{owner}` was given a {type(value).__name__} as its {name}; {wanted}.")
+
+
+def taken(x: Any, like: Tensor) -> Any:
+    """An array of numpy as a tensor in the dtype and on the device of another; anything else as it is."""
+    if isinstance(x, Tensor) or not hasattr(x, "__array__"):
+        return x
+    return torch.tensor(x, dtype=like.dtype, device=like.device)
 
 
 def floating(tensors: Mapping[str, Tensor]) -> None:

@@ -82,6 +82,11 @@ class _Convolution(Synapse):
         each = post.flatten(2) @ self._patches(pre).transpose(1, 2)
         return each.unflatten(2, self.weight_shape[1:])
 
+    def fields(self, pre: Tensor) -> Tensor:
+        """The patch at each place, ``(B * places, in_channels, *kernel_size)``."""
+        self.places(pre)
+        return self._patches(pre).transpose(1, 2).flatten(0, 1).unflatten(1, self.weight_shape[1:])
+
     def seen_square(self, pre: Tensor) -> Tensor:
         """The squared length of what a unit sees at each place, ``(B, 1, *places)``; padding is zeros."""
         self.places(pre)

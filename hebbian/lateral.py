@@ -16,7 +16,7 @@ __all__ = ["Lateral"]
 class Lateral(Synapse):
     r"""Every unit of a layer to every other, and none to itself: $u = M y$ with $M_{ii} = 0$.
 
-    Both ends are the same activity. The diagonal of the weight is not read, and the correlation has none.
+    Both ends are the same activity. No rule reads the diagonal of the weight or changes it, and the correlation has none.
 
     Args:
         units: at least 1.
@@ -60,6 +60,18 @@ class Lateral(Synapse):
     def outer_each(self, post: Tensor, pre: Tensor) -> Tensor:
         """The same for each sample, (B, units, units)."""
         return self.others(self._dense().outer_each(post, pre))
+
+    def there(self, weight: Tensor) -> Tensor:
+        """The weights to others."""
+        return self.others(weight)
+
+    def seen_square(self, pre: Tensor) -> Tensor:
+        """The squared length of what each unit sees of the others, (B, units)."""
+        return self.forward(pre.new_ones(self.weight_shape), pre.square())
+
+    def seen_sum(self, post: Tensor, pre: Tensor) -> Tensor:
+        """The sum of the activity over the batch, (1, units); what a unit would see of itself is in it, and meets no weight."""
+        return self._dense().seen_sum(post, pre)
 
     def check_shapes(self, pre: Tensor, post: Tensor) -> None:
         """Raise ValueError unless both ends are (B, units)."""

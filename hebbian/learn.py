@@ -25,6 +25,8 @@ def step(
 ) -> tuple[Tensor, State]:
     r"""One step of a rule on one batch: $W + \Delta W$, and the next state. Nothing is written.
 
+    What the state says of the weight is told anew first, so the weight need not be what the last step returned.
+
     Args:
         rule: the rule, which holds the rate.
         synapse: the geometry of the weight.
@@ -47,6 +49,8 @@ def step(
         >>> weight
         tensor([[1., 1.]])
     """
+    checks.floating({"weight": weight})
+    state = rule.renewed(weight.detach(), state)
     statistics = replace(rule.statistics(synapse, pre, post, state, signal), spare=True)
     return rule.stepped(statistics, weight, state)
 

@@ -49,6 +49,8 @@ class LocalRule(ABC):
         signal: what the rule needs as ``signal``, in words that an error can quote, such as ``"the reward of each
             sample, shape (B,)"``; None (as here) for a rule that takes none. A signal is a number, the same for all
             samples, or has the sample as its first axis.
+        competes: whether its units compete, so that an answer says how far a unit is above the others and not how much it
+            receives; False here. A layer then answers by `Triangle` unless told otherwise.
 
     Example:
         >>> from dataclasses import dataclass
@@ -68,10 +70,22 @@ class LocalRule(ABC):
     """
 
     signal: ClassVar[str | None] = None
+    competes: ClassVar[bool] = False
+
+    def weighed(self, weight: Tensor) -> Tensor:
+        """What the drive that the rule is shown is computed with; by default the weight itself. Every layer asks for it."""
+        return weight
 
     def init_state(self, synapse: Synapse, weight: Tensor) -> State:
         """What the rule remembers before the first step; by default nothing, None."""
         return None
+
+    def renewed(self, weight: Tensor, state: State) -> State:
+        """The state with whatever it says of the weight told anew; by default it says nothing, and stays.
+
+        `step` and every layer hold the weight and ask for it, so that something else may write the weight between two steps.
+        """
+        return state
 
     def begin(self, synapse: Synapse, pre: Tensor, post: Tensor, state: State) -> State:
         """The state with traces for the samples of this batch, where it follows samples and has none yet."""
@@ -140,7 +154,7 @@ class LocalRule(ABC):
                 for name, trace in rows.items():
                     self._check_samples(f"traces[{name!r}]", trace, len(pre))
             sums, state = self.observe(synapse, pre, post, state, signal)
-        return Statistics(synapse.count(post), sums, tuple(synapse.weight_shape), traces_of(state))
+        return Statistics(synapse.count(post), sums, tuple(synapse.weight_shape), traces_of(state), synapse=synapse)
 
     @final
     def delta(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Tensor, State]:
@@ -162,8 +176,9 @@ class LocalRule(ABC):
         if not statistics.count:
             return torch.zeros_like(weight, requires_grad=False), state
         with _untraced(weight.device):
-            found, state = self.change(statistics, wide, with_traces(state, statistics.traces))
-            return as_change(found, wide).to(weight.dtype), state
+            there = statistics.there(wide)
+            found, state = self.change(statistics, there, with_traces(state, statistics.traces))
+            return statistics.there(as_change(found, there)).to(weight.dtype), state
 
     @final
     def stepped(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Tensor, State]:
@@ -181,8 +196,11 @@ class LocalRule(ABC):
         if not statistics.count:
             return weight.detach().clone(), state
         with _untraced(weight.device):
-            found, state = self.change(statistics, wide, with_traces(state, statistics.traces))
-            return as_weight(found, wide).to(weight.dtype), state
+            there = statistics.there(wide)
+            found, state = self.change(statistics, there, with_traces(state, statistics.traces))
+            new = as_weight(found, there)
+            # where there is no synapse the weight stays what it is, as with a change added
+            return (new if there is wide else statistics.there(new) + (wide - there)).to(weight.dtype), state
 
     def _wide(self, statistics: Statistics, weight: Tensor) -> Tensor:
         checks.floating({"weight": weight})

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hebbian.change import Times
-from hebbian.synapse import per_unit
+from hebbian.synapse import Synapse, per_unit
 from hebbian.traces import Rows, joined
 
 __all__ = ["Statistics", "decayed", "less_decay", "one_over_largest"]
@@ -31,6 +31,7 @@ class Statistics:
         weight_shape: of the weight that these statistics are for; the unit is the first axis.
         traces: what the rule now remembers of each sample, first axis B, one mapping for each `Traced` of its state.
         spare: whether they are for one change alone, as those that `step` takes, so that a rule may write its change where a sum is.
+        synapse: the geometry they were taken on, which says where there is no weight to change; None where there is one everywhere.
 
     Example:
         >>> import torch
@@ -46,6 +47,11 @@ class Statistics:
     weight_shape: tuple[int, ...]
     traces: tuple[Rows, ...] = ()
     spare: bool = False
+    synapse: Synapse | None = None
+
+    def there(self, weight: Tensor) -> Tensor:
+        """A tensor shaped like the weight, with zeros where the geometry has no synapse; itself where it has one everywhere."""
+        return weight if self.synapse is None else self.synapse.there(weight)
 
     def mean(self, name: str, times: float = 1.0) -> Tensor:
         """The mean of the sum called ``name`` over all uses of the weight, in memory of its own; zero where there were none.
@@ -94,7 +100,9 @@ class Statistics:
                 "synapse are wanted. Keep one total for each weight."
             )
         sums = {name: value + other.sums[name] for name, value in self.sums.items()}
-        return Statistics(self.count + other.count, sums, self.weight_shape, joined(self.traces, other.traces))
+        synapse = self.synapse if other.synapse is None else other.synapse
+        traces = joined(self.traces, other.traces)
+        return Statistics(self.count + other.count, sums, self.weight_shape, traces, synapse=synapse)
 
     def of_units(self, rows: Tensor) -> Statistics:
         """The statistics of some units, as of a weight that has no others; for sums that all have the unit as first axis.
@@ -149,6 +157,6 @@ def less_decay(statistics: Statistics, weight: Tensor, by: str, growth: float = 
 
 
 def one_over_largest(change: Tensor) -> Tensor:
-    """What scales a change so that its largest entry is one, (); finite where there is no change."""
+    """What scales a change so that its largest entry is one, (); at most 1e30, as in the published codes, so that no rate makes a zero NaN."""
     low, high = torch.aminmax(change)
-    return 1 / torch.maximum(-low, high).clamp_min(torch.finfo(change.dtype).tiny)
+    return 1 / torch.maximum(-low, high).clamp_min(1e-30)

@@ -105,8 +105,22 @@ class Synapse(ABC):
         each = [self.outer(post[b : b + 1], pre[b : b + 1]) for b in range(len(post))]
         return torch.stack(each) if each else post.new_zeros((0, *self.weight_shape))
 
+    def fields(self, pre: Tensor) -> Tensor:
+        """What a unit sees at each use of the weight, ``(count, *field)``, for geometries whose units all see the same."""
+        raise NotImplementedError(f"{self} cannot say what one unit sees. Write the weight yourself.")
+
+    def there(self, weight: Tensor) -> Tensor:
+        """A tensor shaped like the weight, with zeros where this geometry has no synapse; by default, itself.
+
+        Rules read a weight and write a change through it, so a weight that is not there is neither read nor written.
+        """
+        return weight
+
     def seen_square(self, pre: Tensor) -> Tensor:
-        r"""The squared length of what a unit sees, ``(B, 1, *places)``: $|x|^2$, at each place of a convolution its own."""
+        r"""The squared length of what a unit sees, ``(B, 1, *places)``: $|x|^2$, at each place of a convolution its own.
+
+        ``(B, units, *places)`` where units see different things.
+        """
         ones = torch.ones(self.weight_shape, dtype=pre.dtype, device=pre.device)
         return self.forward(ones, pre.square())[:, :1]
 
@@ -242,6 +256,11 @@ class Dense(Synapse):
         """Post times pre of each sample, (B, out_features, in_features)."""
         self.check(pre, post)
         return torch.einsum("bi,bj->bij", post, pre)
+
+    def fields(self, pre: Tensor) -> Tensor:
+        """The inputs themselves."""
+        self._check_end("pre", pre, self.in_features)
+        return pre
 
     def seen_square(self, pre: Tensor) -> Tensor:
         """The squared length of each input, (B, 1)."""

@@ -249,6 +249,7 @@ def _chains(rule: LocalRule, case: Case) -> None:
 
 def _steps(rule: LocalRule, case: Case) -> None:
     for state in (rule.init_state(case.synapse, case.weight), _warmed(rule, case)):
+        state = rule.renewed(case.weight, state)  # as `step` does
         change, after = rule.delta(_statistics(rule, case, state), case.weight, state)
         found = _leaves(step(rule, case.synapse, case.weight, case.pre, case.post, state, case.signal))
         for one, other in zip(found, _leaves((change + case.weight, after)), strict=True):

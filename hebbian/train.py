@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -10,11 +11,28 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from hebbian import checks
 from hebbian.layers.base import HebbianLayer
 from hebbian.readouts import logistic as logistic
 from hebbian.readouts import ridge as ridge
 
-__all__ = ["features", "greedy", "joint", "layers_of", "learning", "logistic", "ridge"]
+__all__ = [
+    "DeadUnitsWarning",
+    "dead_units",
+    "features",
+    "greedy",
+    "joint",
+    "layers_of",
+    "learning",
+    "logistic",
+    "ridge",
+]
+
+_FEW_DEAD = 0.1  # of the units; a few lose every contest in any run
+
+
+class DeadUnitsWarning(UserWarning):
+    """More than a tenth of a layer's units answer zero to everything that they were shown."""
 
 
 def layers_of(model: nn.Module) -> list[HebbianLayer]:
@@ -82,6 +100,9 @@ def joint(model: nn.Module, loader: Iterable[Any], epochs: int = 1, *, progress:
     Raises:
         ValueError: no Hebbian layer, no batch, or a negative number of epochs.
 
+    Warns:
+        DeadUnitsWarning: more than a tenth of a layer's units answered zero to every input of the last epoch.
+
     Example:
         >>> import torch
         >>> from hebbian import HebbianLinear, Oja
@@ -92,7 +113,7 @@ def joint(model: nn.Module, loader: Iterable[Any], epochs: int = 1, *, progress:
         1.000
     """
     with learning(model):
-        _epochs(model, loader, epochs, "all layers", progress)
+        _epochs(model, loader, epochs, layers_of(model), "all layers", progress)
 
 
 def greedy(model: nn.Module, loader: Iterable[Any], epochs: int | Sequence[int] = 1, *, progress: bool = False) -> None:
@@ -108,6 +129,9 @@ def greedy(model: nn.Module, loader: Iterable[Any], epochs: int | Sequence[int] 
 
     Raises:
         ValueError: no Hebbian layer, no batch, a layer that the model does not call, or another number of epochs.
+
+    Warns:
+        DeadUnitsWarning: as in `joint`, for each layer.
 
     Example:
         >>> import torch
@@ -127,7 +151,78 @@ def greedy(model: nn.Module, loader: Iterable[Any], epochs: int | Sequence[int] 
         )
     for k, (layer, count) in enumerate(zip(layers, each, strict=True)):
         with learning(layer), _until(layer):
-            _epochs(model, loader, count, f"layer {k + 1} of {len(layers)}", progress, stops=True)
+            _epochs(model, loader, count, [layer], f"layer {k + 1} of {len(layers)}", progress, stops=True)
+
+
+@torch.no_grad()
+def dead_units(model: nn.Module, loader: Iterable[Any]) -> dict[str, Tensor]:
+    """Which units of each Hebbian layer answer zero to every input, so that nothing behind the layer hears of them; nothing learns.
+
+    Args:
+        model: called on each batch.
+        loader: gives batches, as in `joint`.
+
+    Returns:
+        the numbers of the units, by the name of the layer in the module (``""`` for the module itself).
+
+    Raises:
+        ValueError: no Hebbian layer.
+
+    Example:
+        >>> import torch
+        >>> from hebbian import HebbianLinear, Oja
+        >>> from hebbian.layers import Relu
+        >>> from hebbian.train import dead_units
+        >>> layer = HebbianLinear(2, 3, Oja(0.1), Relu())
+        >>> layer.start_from(torch.ones(1, 2))
+        >>> _ = layer.weight.data[1].neg_()
+        >>> dead_units(layer, [torch.ones(4, 2)])
+        {'': tensor([1])}
+    """
+    layers = _some(model)
+    with _answering(layers) as active:
+        for batch in loader:
+            model(_input(batch, model))
+    names = {id(module): name for name, module in model.named_modules()}
+    return {
+        names[id(layer)]: (~ever).nonzero()[:, 0]
+        for layer, ever in zip(layers, active, strict=True)
+        if ever is not None
+    }
+
+
+@contextmanager
+def _answering(layers: Sequence[HebbianLayer]) -> Iterator[list[Tensor | None]]:
+    """Which units of each layer have answered anything but zero in this block; None for a layer that was not called."""
+    active: list[Tensor | None] = [None] * len(layers)
+
+    def look(k: int) -> Any:
+        def hook(module: nn.Module, given: Any, answer: Tensor) -> None:
+            now = (answer != 0).transpose(0, 1).flatten(1).any(1)
+            before = active[k]
+            active[k] = now if before is None else before | now
+
+        return hook
+
+    handles = [layer.register_forward_hook(look(k), prepend=True) for k, layer in enumerate(layers)]
+    try:
+        yield active
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _report(layers: Sequence[HebbianLayer], active: Sequence[Tensor | None]) -> None:
+    for layer, ever in zip(layers, active, strict=True):
+        dead = 0 if ever is None else int((~ever).sum())
+        if ever is not None and dead > _FEW_DEAD * len(ever):
+            warnings.warn(
+                f"{dead} of the {len(ever)} units of {type(layer).__name__}({layer.extra_repr()}) answered zero to every input of the last "
+                "epoch, so nothing behind the layer hears of them. Begin among the data with `layer.start_from(x)`, let an activation "
+                "compare units (`Triangle()`), or learn at a lower rate; `dead_units(model, loader)` names them.",
+                DeadUnitsWarning,
+                stacklevel=4,
+            )
 
 
 class _Reached(Exception):
@@ -148,28 +243,39 @@ def _until(layer: HebbianLayer) -> Iterator[None]:
 
 @torch.no_grad()
 def _epochs(
-    model: nn.Module, loader: Iterable[Any], epochs: int, name: str, progress: bool, stops: bool = False
+    model: nn.Module,
+    loader: Iterable[Any],
+    epochs: int,
+    layers: Sequence[HebbianLayer],
+    name: str,
+    progress: bool,
+    stops: bool = False,
 ) -> None:
     if epochs < 0:
         raise ValueError(f"{epochs} epochs were asked for; at least 0 are wanted. Pass for example epochs=1.")
     for epoch in range(epochs):
         seen = 0
-        for batch in tqdm(loader, desc=f"{name}, epoch {epoch + 1} of {epochs}", unit="batch", disable=not progress):
-            seen += 1
-            try:
-                model(_input(batch))
-            except _Reached:
-                continue
-            if stops:
-                raise ValueError(
-                    f"The model did not call {name}; layers that learn must be passed through. Take it out of the module, "
-                    "or call it in `forward`."
-                )
+        with _answering(layers if epoch + 1 == epochs else []) as active:
+            for batch in tqdm(
+                loader, desc=f"{name}, epoch {epoch + 1} of {epochs}", unit="batch", disable=not progress
+            ):
+                seen += 1
+                try:
+                    model(_input(batch, model))
+                except _Reached:
+                    continue
+                if stops:
+                    raise ValueError(
+                        f"The model did not call {name}; layers that learn must be passed through. Take it out of the module, "
+                        "or call it in `forward`."
+                    )
         if not seen:
             raise ValueError(
                 f"The loader gave no batch in epoch {epoch + 1}; at least one is wanted. Pass something that can be gone "
                 "through again, as a list or a DataLoader can and a generator cannot."
             )
+        if active:
+            _report(layers, active)
 
 
 @torch.no_grad()
@@ -186,7 +292,7 @@ def features(model: nn.Module, loader: Iterable[Any]) -> Tensor:
         >>> features(torch.nn.Flatten(), [torch.ones(4, 2, 3), torch.ones(1, 2, 3)]).shape
         torch.Size([5, 6])
     """
-    return torch.cat([model(_input(batch)).flatten(1) for batch in loader])
+    return torch.cat([model(_input(batch, model)).flatten(1) for batch in loader])
 
 
 def _some(module: nn.Module) -> list[HebbianLayer]:
@@ -199,5 +305,8 @@ def _some(module: nn.Module) -> list[HebbianLayer]:
     return layers
 
 
-def _input(batch: Any) -> Tensor:
-    return batch[0] if isinstance(batch, (tuple, list)) else batch
+def _input(batch: Any, model: nn.Module) -> Tensor:
+    """The input of a batch; an array as a tensor in the dtype of the module."""
+    x = batch[0] if isinstance(batch, (tuple, list)) else batch
+    like = next((part for part in model.parameters() if part.is_floating_point()), torch.empty(0))
+    return checks.taken(x, like)

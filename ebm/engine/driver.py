@@ -198,7 +198,7 @@ def stream(
 
     Example:
         >>> import torch, ebm
-        >>> memory = ebm.ModernHopfield(torch.eye(4))
+        >>> memory = ebm.ModernHopfield(torch.eye(4), beta=0.5)
         >>> [int(item.steps[0]) for item in ebm.stream(memory, torch.eye(4), steps=3)]
         [0, 1, 2, 3]
 

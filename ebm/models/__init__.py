@@ -10,7 +10,7 @@ from ebm.models.gated import Gated
 from ebm.models.gated_cell import GatedCell
 from ebm.models.grids import Grid
 from ebm.models.halting import Halted, Halting, PooledLogit
-from ebm.models.hopfield import GradedHopfield, Hopfield
+from ebm.models.hopfield import CapacityWarning, GradedHopfield, Hopfield
 from ebm.models.houses import Houses
 from ebm.models.ladder import Ladder, Levelled
 from ebm.models.least_squares import LeastSquares
@@ -31,6 +31,7 @@ __all__ = [
     "Aggregate",
     "Amortised",
     "AttentionCell",
+    "CapacityWarning",
     "Clamped",
     "Composite",
     "DenseMemory",

@@ -65,8 +65,10 @@ def hold(module: nn.Module, name: str, value: Tensor) -> None:
         module.register_buffer(name, value)
 
 
-def check_patterns(owner: str, patterns: Any, binary: bool) -> None:
-    """Patterns are a floating tensor (P, N), and +-1 where the memory is binary."""
+def check_patterns(owner: str, patterns: Any, binary: bool) -> Tensor:
+    """Patterns are a floating tensor (P, N), and +-1 where the memory is binary; an array of numpy becomes one."""
+    if not isinstance(patterns, Tensor) and hasattr(patterns, "__array__"):
+        patterns = torch.tensor(patterns)
     if (
         not isinstance(patterns, Tensor)
         or patterns.ndim != 2
@@ -74,14 +76,17 @@ def check_patterns(owner: str, patterns: Any, binary: bool) -> None:
         or not patterns.numel()
     ):
         got = f"{patterns.dtype} {tuple(patterns.shape)}" if isinstance(patterns, Tensor) else type(patterns).__name__
+        whole = isinstance(patterns, Tensor) and not patterns.is_floating_point()
+        convert = ", and convert whole numbers with `.float()`" if whole else ""
         raise ValueError(
-            f"`{owner}` wants a floating tensor (P, N) of patterns; got {got}. Put one pattern in each row."
+            f"`{owner}` wants a floating tensor (P, N) of patterns; got {got}. Put one pattern in each row{convert}."
         )
     if binary and not bool((patterns.detach().abs() == 1).all()):
         raise ValueError(
             f"`{owner}` wants patterns of +-1; got other numbers. Map 0 and 1 by `2 * patterns - 1`; for patterns of real "
             "numbers use `ModernHopfield`."
         )
+    return patterns
 
 
 def check_query(owner: str, x: Any, units: int) -> None:

@@ -13,7 +13,7 @@ from ebm.objective import Flip, Point
 
 __all__ = ["DenseMemory", "Exponential", "Polynomial", "RectifiedPolynomial"]
 
-_POLYNOMIAL = Polynomial(3)
+_EXPONENTIAL = Exponential()
 
 
 class DenseMemory(BinaryMemory):
@@ -31,7 +31,7 @@ class DenseMemory(BinaryMemory):
 
     Args:
         patterns: (P, N), +-1, one a row; stored as they are. A parameter stays one; any other tensor becomes a buffer.
-        separation: F: `Polynomial(n)`, `RectifiedPolynomial(n)` or `Exponential()`.
+        separation: F: `Exponential()`, which holds most, `Polynomial(n)` or `RectifiedPolynomial(n)`.
 
     Raises:
         ValueError: patterns of another shape or with other numbers, or a power whose numbers do not fit the dtype; at the
@@ -52,9 +52,9 @@ class DenseMemory(BinaryMemory):
     provides = BinaryMemory.provides | {"sweep"}
     patterns: Tensor
 
-    def __init__(self, patterns: Tensor, separation: Separation = _POLYNOMIAL) -> None:
+    def __init__(self, patterns: Tensor, separation: Separation = _EXPONENTIAL) -> None:
         super().__init__()
-        check_patterns("DenseMemory(patterns)", patterns, binary=True)
+        patterns = check_patterns("DenseMemory(patterns)", patterns, binary=True)
         if not isinstance(separation, Separation):
             raise TypeError(
                 f"`DenseMemory(separation=...)` wants a separation; got {separation!r}. Pass `Polynomial(3)` or `Exponential()`, say."

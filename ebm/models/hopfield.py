@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import torch
@@ -16,10 +17,24 @@ from ebm.rows import Shared
 from ebm.solvers import Descent
 from ebm.solvers.base import Solver
 
-__all__ = ["GradedHopfield", "Hopfield"]
+__all__ = ["CapacityWarning", "GradedHopfield", "Hopfield"]
 
 
 _BLOCK = 64  # units of a sweep that are worked through between two products
+_ASKED = 100  # patterns that tell whether a network is full
+_LOST = 0.02  # of the units: a pattern that begins with so many flips is on its way to another state
+
+
+class CapacityWarning(UserWarning):
+    """More patterns were stored than the network can hold: most of those asked are no states of rest.
+
+    Example:
+        >>> import torch, ebm, warnings
+        >>> patterns = torch.randn(60, 100, generator=torch.Generator().manual_seed(0)).sign()
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("ignore", ebm.CapacityWarning)  # known, and meant
+        ...     memory = ebm.Hopfield.store(patterns)
+    """
 
 
 class Hopfield(BinaryMemory):
@@ -74,6 +89,9 @@ class Hopfield(BinaryMemory):
         Raises:
             ValueError: patterns of another shape or with other numbers.
 
+        Warns:
+            CapacityWarning: most of the patterns are not held.
+
         Example:
             >>> import torch, ebm
             >>> ebm.Hopfield.store(torch.tensor([[1.0, -1.0]])).weight
@@ -87,9 +105,7 @@ class Hopfield(BinaryMemory):
     def condition(self, x: Tensor) -> dict[str, Any]:
         """The query, and the field that counts as zero for each unit: what a sum of N products may have gained by rounding."""
         check_query("Hopfield", x, self.units)
-        weight, bias = self.weight.detach(), self.bias.detach()
-        size = (weight.square().sum(1) + bias.square()).sqrt()
-        return {"query": x, "slack": Shared(rounding(weight) * math.sqrt(self.units) * size)}
+        return {"query": x, "slack": Shared(_slack(self.weight.detach(), self.bias.detach()))}
 
     def forward(self, z: Tensor, c: Any) -> Tensor:
         """The energy, (B,)."""
@@ -247,8 +263,49 @@ def _signs(field: Tensor, own: Tensor, slack: Tensor) -> Tensor:
 
 
 def _hebb(owner: str, patterns: Tensor) -> Tensor:
-    check_patterns(owner, patterns, binary=True)
-    return (patterns.T @ patterns / patterns.shape[1]).fill_diagonal_(0)
+    patterns = check_patterns(owner, patterns, binary=True)
+    weight = (patterns.T @ patterns / patterns.shape[1]).fill_diagonal_(0)
+    warn_unless_held(owner, weight, patterns, len(patterns))
+    return weight
+
+
+@torch.no_grad()
+def warn_unless_held(owner: str, weight: Tensor, patterns: Tensor, stored: int, least: float = 0.0) -> bool:
+    """Warn where most of the patterns just stored are not held by a weight, and say whether that was so; a hundred of them are asked.
+
+    Args:
+        owner: who stores, for the message.
+        weight: (N, N).
+        patterns: (P, N), +-1.
+        stored: how many there are by now.
+        least: a field that counts as zero, beyond the rounding of the sum.
+    """
+    units = weight.shape[0]
+    asked = patterns.detach()[:: -(-len(patterns) // _ASKED) or 1]
+    field, slack = asked @ weight, _slack(weight, weight.new_zeros(units)).clamp_min(least)
+    lost = ((asked * field < -slack).double().mean(1) > _LOST).double().mean()
+    still = units > 1 and not bool((field.abs() > slack).any())
+    if not len(asked) or not (still or bool(lost > 0.5)):
+        return False
+    what = (
+        "no unit feels any other, so every state is at rest"
+        if still
+        else f"{lost:.0%} of the patterns are no states of rest"
+    )
+    warnings.warn(
+        f"`{owner}` holds {stored} patterns in {units} units, and {what}: the network is loaded beyond its capacity, and recalls none or few of them. "
+        f"Hebb's rule holds about {0.138 * units:.0f} random patterns here, and far fewer that are alike, as pictures are. Store fewer, or use "
+        "`hebbian.memory.HopfieldMemory(units)`, which holds any below as many as units, or `ebm.DenseMemory(patterns)`.",
+        CapacityWarning,
+        stacklevel=4,
+    )
+    return True
+
+
+def _slack(weight: Tensor, bias: Tensor) -> Tensor:
+    """The field that counts as zero for each unit: what a sum of N products may have gained by rounding."""
+    size = (weight.square().sum(1) + bias.square()).sqrt()
+    return rounding(weight) * math.sqrt(weight.shape[0]) * size
 
 
 def _check_weight(owner: str, weight: Any) -> None:

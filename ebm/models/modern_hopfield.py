@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from ebm.engine.stop import AtRest, Stop
 from ebm.models.binary import check_patterns, check_query, hold
 from ebm.models.mixing import mixture, softmax
+from ebm.models.temperature import suiting_beta
 from ebm.noise import Draw
 from ebm.objective import Energy, Point
 from ebm.rows import Shared
@@ -35,7 +37,8 @@ class ModernHopfield(Energy):
 
     Args:
         patterns: (N, D), one a row, stored as they are. A parameter stays one; any other tensor becomes a buffer.
-        beta: inverse temperature > 0; large values recall one pattern, small ones a mixture. None takes 1 / sqrt(D).
+        beta: inverse temperature > 0; large values recall one pattern, small ones a mixture. None takes what tells the
+            patterns apart, :math:`8 \ln N` over their median lead on their closest rival (`suiting_beta`), and 1 / sqrt(D) where they are a parameter.
 
     Raises:
         ValueError: patterns of another shape, or a beta not above zero; at the call, a query of another shape.
@@ -54,13 +57,14 @@ class ModernHopfield(Energy):
 
     def __init__(self, patterns: Tensor, beta: float | None = None) -> None:
         super().__init__()
-        check_patterns("ModernHopfield(patterns)", patterns, binary=False)
+        patterns = check_patterns("ModernHopfield(patterns)", patterns, binary=False)
         if beta is not None and not 0 < beta < math.inf:
             raise ValueError(
-                f"`ModernHopfield(beta=...)` must be above zero and finite; got {beta}. Leave it out for 1 / sqrt(D)."
+                f"`ModernHopfield(beta=...)` must be above zero and finite; got {beta}. Leave it out for one that suits the patterns."
             )
         hold(self, "patterns", patterns)
-        self.beta = patterns.shape[1] ** -0.5 if beta is None else float(beta)
+        self._suits = beta is None
+        self.beta = suiting_beta(patterns) if beta is None else float(beta)
 
     def condition(self, x: Tensor) -> dict[str, Any]:
         """The query, and M^2, which no state changes."""
@@ -90,6 +94,12 @@ class ModernHopfield(Energy):
     def _energy(self, z: Tensor, log_sum: Tensor, c: Any) -> Tensor:
         mixture = (log_sum - math.log(self.patterns.shape[0])) / self.beta
         return 0.5 * (z.square().sum(1) + c["largest"].value) - mixture
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
+        """Other patterns may want another temperature."""
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        if self._suits:
+            self.beta = suiting_beta(self.patterns)
 
     def default_solver(self) -> Solver:
         """`Picard`, the concave-convex procedure."""

@@ -63,7 +63,7 @@ class Sphere:
     def _leaf(self, leaf: Tensor) -> Tensor:
         # a leaf (B,) holds one number a sample: its last axis is the sample
         norm = leaf.abs() if leaf.ndim == 1 else torch.linalg.vector_norm(leaf, dim=-1, keepdim=True)
-        return leaf * (self.radius / norm.clamp_min(torch.finfo(leaf.dtype).tiny))
+        return leaf * (self.radius / torch.where(norm > torch.finfo(leaf.dtype).tiny, norm, 1.0))
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class Reversible(Solver):
 
     Example:
         >>> import torch, ebm
-        >>> ebm.infer(ebm.ModernHopfield(torch.eye(2)), torch.eye(2), steps=30, solver=ebm.Reversible()).z.round(decimals=2)
+        >>> ebm.infer(ebm.ModernHopfield(torch.eye(2), beta=0.7), torch.eye(2), steps=30, solver=ebm.Reversible()).z.round(decimals=2)
         tensor([[0.5000, 0.5000],
                 [0.5000, 0.5000]])
 

@@ -18,8 +18,8 @@ from support.dataset import Dataset, Split, dealt
 __all__ = ["ACTIVATIONS", "PENALTIES", "RULES", "View", "accuracy", "frozen", "learned", "patches"]
 
 RULES: dict[str, LocalRule] = {
-    "SoftHebb": SoftHebb(0.02, temperature=0.02, anti=False, scaled=True),
-    "SoftHebb, losers unlearn": SoftHebb(0.02, temperature=0.02, scaled=True),
+    "SoftHebb": SoftHebb(0.02),
+    "SoftHebb, losers unlearn": SoftHebb(0.02, anti=True),
     "Krotov-Hopfield": KrotovHopfield(0.02, k=7, anti=0.1),
 }
 """All rules take steps of the same length: the largest entry of a change is the rate."""

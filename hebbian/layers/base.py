@@ -10,11 +10,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from hebbian.layers.activations import LINEAR
+from hebbian import checks
+from hebbian.layers.activations import LINEAR, Triangle
 from hebbian.learn import pseudo_gradient
 from hebbian.rule import LocalRule, State
 from hebbian.statistics import Statistics
-from hebbian.synapse import Synapse
+from hebbian.synapse import Synapse, per_unit
 from hebbian.traces import Rows, forget, map_tensors, traces_of, with_traces
 
 __all__ = ["HebbianLayer", "learn"]
@@ -35,9 +36,11 @@ class HebbianLayer(nn.Module):
     Args:
         synapse: the geometry.
         rule: how the weight changes.
-        activation: what the layer makes of what its units receive; any function of ``(B, units, *places)``.
+        activation: what the layer makes of what its units receive; any function of ``(B, units, *places)``. None takes what
+            suits the rule: `Triangle` where its units compete (`LocalRule.competes`), else the drive itself.
         sees: what the rule is shown as ``post``: ``"drive"``, what the units receive (for rules that compete by
-            themselves, and linear ones), or ``"activity"``, what the activation makes of it.
+            themselves, and linear ones), or ``"activity"``, what the activation makes of it. Where the rule has a drive of its
+            own (`LocalRule.weighed`), it is shown that one.
         backprop: the weight is a parameter with a gradient, too.
         transparent: the answer is differentiable in ``x``; False cuts the graph there.
         generator: draws the first weights, rows of length one on average; None takes the global one.
@@ -63,7 +66,7 @@ class HebbianLayer(nn.Module):
         self,
         synapse: Synapse,
         rule: LocalRule,
-        activation: Activation = LINEAR,
+        activation: Activation | None = None,
         *,
         sees: Literal["drive", "activity"] = "drive",
         backprop: bool = False,
@@ -72,7 +75,8 @@ class HebbianLayer(nn.Module):
     ) -> None:
         super().__init__()
         _check(type(self).__name__, synapse, rule, activation, sees)
-        self.synapse, self.rule, self.activation = synapse, rule, activation
+        self.synapse, self.rule = synapse, rule
+        self.activation: Activation = suiting(rule) if activation is None else activation
         self.sees, self.transparent, self.learning = sees, transparent, False
         device = None if generator is None else generator.device
         weight = torch.randn(synapse.weight_shape, generator=generator, device=device)
@@ -117,12 +121,13 @@ class HebbianLayer(nn.Module):
         """What a batch tells the rule; those of several batches or workers add. Nothing changes.
 
         Args:
-            x: the input, (B, ...).
+            x: the input, (B, ...); an array of numpy is taken, too, in the weight's dtype.
             signal: for rules that ask for one.
 
         Raises:
             ValueError, TypeError: as `LocalRule.statistics` does.
         """
+        x, signal = self._taken(x), self._taken(signal)
         return self._seen(x, *self.respond(x, self.weight), signal)
 
     @torch.no_grad()
@@ -136,7 +141,7 @@ class HebbianLayer(nn.Module):
             ValueError, TypeError: as `LocalRule.delta` does.
         """
         change, state = self.rule.delta(statistics, self.weight, self.state)
-        self.weight.add_(self._allowed(change))
+        self.weight.add_(change)
         self._keep(state)
 
     @torch.no_grad()
@@ -152,7 +157,7 @@ class HebbianLayer(nn.Module):
             ValueError, TypeError: as `LocalRule.delta` does.
         """
         change, state = self.rule.delta(statistics, self.weight, self.state)
-        change, before = self._allowed(change), self.weight.grad
+        before = self.weight.grad
         pseudo_gradient(self.weight, change if before is None or not self.weight.requires_grad else change - before)
         self._keep(state)
 
@@ -161,7 +166,7 @@ class HebbianLayer(nn.Module):
         """One step of the rule on a batch.
 
         Args:
-            x: the input, (B, ...).
+            x: the input, (B, ...); an array of numpy is taken, too, in the weight's dtype.
             signal: for rules that ask for one.
 
         Returns:
@@ -170,9 +175,51 @@ class HebbianLayer(nn.Module):
         Raises:
             ValueError, TypeError: as `LocalRule.statistics` does.
         """
+        x, signal = self._taken(x), self._taken(signal)
         drive, answer = self.respond(x, self.weight)
         self._step(x, drive, answer, signal)
         return answer
+
+    @torch.no_grad()
+    def start_from(self, x: Tensor, length: float = 2.0, generator: torch.Generator | None = None) -> None:
+        """Begin among the data: the weights of each unit become something that the units see, drawn by lot.
+
+        Units that compete then all have inputs to win, where random ones may never win any. Rows longer than those that the
+        rule leaves (length one, mostly) all have their turn, for a row that wins is shortened.
+
+        Args:
+            x: inputs, (B, ...), about as many as there are units, or more; an array of numpy is taken, too.
+            length: of the weights of each unit.
+            generator: of the lots; None takes the global one.
+
+        Raises:
+            ValueError: inputs of another shape, or that are all zero, or a length that is not above zero.
+            NotImplementedError: a geometry that cannot say what a unit sees.
+
+        Example:
+            >>> import torch
+            >>> from hebbian import HebbianLinear, SoftHebb
+            >>> layer = HebbianLinear(3, 2, SoftHebb(0.1))
+            >>> layer.start_from(torch.tensor([[0.0, 3.0, 4.0]]))
+            >>> layer.weight.data
+            tensor([[0.0000, 1.2000, 1.6000],
+                    [0.0000, 1.2000, 1.6000]])
+        """
+        checks.positive(self, "length", length)
+        units, x = len(self.weight), self._taken(x)
+        device = x.device if generator is None else generator.device
+        lot = torch.randperm(len(x), generator=generator, device=device)[:units]
+        seen = self.synapse.fields(x[lot.to(x.device)])
+        size = torch.linalg.vector_norm(seen.flatten(1), dim=1)
+        seen, size = seen[size > 0], size[size > 0]
+        if not len(seen):
+            raise ValueError(
+                "`start_from` was given inputs that are all zero; others are wanted, which weights can be made of. Pass some of the data."
+            )
+        # every one once before any twice
+        turns = [torch.randperm(len(seen), generator=generator, device=device) for _ in range(-(-units // len(seen)))]
+        chosen = torch.cat(turns)[:units].to(x.device)
+        self.weight.copy_(length * seen[chosen] / per_unit(size[chosen], seen))
 
     def extra_repr(self) -> str:
         """Geometry, rule and activation."""
@@ -182,12 +229,19 @@ class HebbianLayer(nn.Module):
         self.apply_statistics(replace(self._seen(x, drive, answer, signal), spare=True))
 
     def _seen(self, x: Tensor, drive: Tensor, answer: Tensor, signal: Tensor | None) -> Statistics:
-        post = drive if self.sees == "drive" else answer
-        return self.rule.statistics(self.synapse, x, post, self.state, signal)
+        weighed = self.rule.weighed(self.weight)
+        if weighed is not self.weight:
+            drive = self.synapse.forward(weighed, x)
+            answer = self.activation(drive) if self.sees == "activity" else answer
+        return self._shown(x, drive if self.sees == "drive" else answer, signal)
 
-    def _allowed(self, change: Tensor) -> Tensor:
-        """The part of a change that the geometry has room for."""
-        return change
+    def _shown(self, pre: Tensor, post: Tensor, signal: Tensor | None) -> Statistics:
+        """The rule's statistics of both ends, with a state that knows the weight as it is now."""
+        state = self.rule.renewed(self.weight.detach(), self.state)
+        return self.rule.statistics(self.synapse, pre, post, state, signal)
+
+    def _taken(self, x: Any) -> Any:
+        return checks.taken(x, self.weight)
 
     def _keep(self, state: State) -> None:
         """Traces aside, and every other tensor of the state in a buffer, by its place in the tree."""
@@ -241,16 +295,15 @@ def learn(layer: HebbianLayer, x: Tensor, signal: Tensor | None = None) -> Tenso
     return layer.learn(x, signal)
 
 
+def suiting(rule: LocalRule) -> Activation:
+    """The activation of a layer that was told none: what its rule's units are good for."""
+    return Triangle() if rule.competes else LINEAR
+
+
 def _check(name: str, synapse: object, rule: object, activation: object, sees: object) -> None:
-    if not isinstance(synapse, Synapse):
-        raise TypeError(
-            f"`{name}` was given a {type(synapse).__name__} as its synapse; a geometry is wanted, as Dense(3, 2) is."
-        )
-    if not isinstance(rule, LocalRule):
-        raise TypeError(
-            f"`{name}` was given a {type(rule).__name__} as its rule; a local rule is wanted, as Oja(0.1) is."
-        )
-    if not callable(activation):
+    checks.made(name, "synapse", synapse, Synapse, "a geometry is wanted, as Dense(3, 2) is")
+    checks.made(name, "rule", rule, LocalRule, "a local rule is wanted, as Oja(0.1) is")
+    if activation is not None and (not callable(activation) or isinstance(activation, type)):
         raise TypeError(
             f"`{name}` was given activation={activation!r}; a function of the drive is wanted. Pass for example Relu()."
         )

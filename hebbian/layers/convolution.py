@@ -7,7 +7,6 @@ from typing import Literal
 import torch
 
 from hebbian.convolution import Conv1d, Conv2d
-from hebbian.layers.activations import LINEAR
 from hebbian.layers.base import Activation, HebbianLayer
 from hebbian.rule import LocalRule
 
@@ -22,7 +21,7 @@ class HebbianConv1d(HebbianLayer):
         out_channels: units, at least 1.
         kernel_size: the width of the window.
         rule: how the weight changes; units compete at each place.
-        activation: what the layer makes of what its units receive.
+        activation: what the layer makes of what its units receive; None takes what suits the rule, as in `HebbianLayer`.
         stride: between places.
         padding: zeros at both ends.
         dilation: between what a unit sees.
@@ -48,7 +47,7 @@ class HebbianConv1d(HebbianLayer):
         out_channels: int,
         kernel_size: int,
         rule: LocalRule,
-        activation: Activation = LINEAR,
+        activation: Activation | None = None,
         *,
         stride: int = 1,
         padding: int = 0,
@@ -77,7 +76,7 @@ class HebbianConv2d(HebbianLayer):
         out_channels: units, at least 1.
         kernel_size: the sides of the window, a number or (height, width); stride, padding and dilation alike.
         rule: how the weight changes; units compete at each place.
-        activation: what the layer makes of what its units receive.
+        activation: what the layer makes of what its units receive; None takes what suits the rule, as in `HebbianLayer`.
         stride: between places.
         padding: zeros around the picture.
         dilation: between what a unit sees.
@@ -104,7 +103,7 @@ class HebbianConv2d(HebbianLayer):
         out_channels: int,
         kernel_size: int | tuple[int, int],
         rule: LocalRule,
-        activation: Activation = LINEAR,
+        activation: Activation | None = None,
         *,
         stride: int | tuple[int, int] = 1,
         padding: int | tuple[int, int] = 0,

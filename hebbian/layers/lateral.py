@@ -153,17 +153,12 @@ class HebbianLateral(HebbianLayer):
         return drive, self.solution.z
 
     def _seen(self, x: Tensor, drive: Tensor, answer: Tensor, signal: Tensor | None) -> Any:
-        return self.rule.statistics(self.synapse, answer, answer, self.state, signal)
+        return self._shown(answer, answer, signal)
 
     def _step(self, x: Tensor, drive: Tensor, answer: Tensor, signal: Tensor | None) -> None:
         super()._step(x, drive, answer, signal)
         if self.feed is not None:
-            feed = self.feed
-            statistics = feed.rule.statistics(feed.synapse, x, answer, feed.state)
-            feed.apply_statistics(replace(statistics, spare=True))
-
-    def _allowed(self, change: Tensor) -> Tensor:
-        return self._lateral().others(change)
+            self.feed.apply_statistics(replace(self.feed._shown(x, answer, None), spare=True))
 
     def _lateral(self) -> Lateral:
         assert isinstance(self.synapse, Lateral)

@@ -6,7 +6,6 @@ from typing import Literal
 
 import torch
 
-from hebbian.layers.activations import LINEAR
 from hebbian.layers.base import Activation, HebbianLayer
 from hebbian.rule import LocalRule
 from hebbian.synapse import Dense
@@ -21,7 +20,7 @@ class HebbianLinear(HebbianLayer):
         in_features: at least 1.
         out_features: at least 1.
         rule: how the weight changes.
-        activation: what the layer makes of what its units receive.
+        activation: what the layer makes of what its units receive; None takes what suits the rule, as in `HebbianLayer`.
         sees: what the rule is shown as ``post``, ``"drive"`` or ``"activity"``, as in `HebbianLayer`.
         backprop: the weight has a gradient, too.
         transparent: the answer is differentiable in the input.
@@ -47,7 +46,7 @@ class HebbianLinear(HebbianLayer):
         in_features: int,
         out_features: int,
         rule: LocalRule,
-        activation: Activation = LINEAR,
+        activation: Activation | None = None,
         *,
         sees: Literal["drive", "activity"] = "drive",
         backprop: bool = False,

@@ -163,7 +163,7 @@ class HopfieldAttention(nn.Module):
         seconds: float | None = None,
         budget: Budget | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Answers and, if asked for, the weights of the last step, as `torch.nn.MultiheadAttention` gives them.
+        """Answers and, if asked for, the weights of the last step (after dropout), as `torch.nn.MultiheadAttention` gives them.
 
         A query that may attend to nothing is answered by the bias of the output projection.
 
@@ -192,7 +192,8 @@ class HopfieldAttention(nn.Module):
         barred = _barred(attn_mask, key_padding_mask, q)
         q = self._settled(q, k, barred, steps, seconds, budget)
         weight = _weight(q, k, barred, self.beta)
-        found = functional.dropout(weight, self.dropout, self.training) @ v
+        weight = functional.dropout(weight, self.dropout, self.training)
+        found = weight @ v
         answer = self.out_proj(found.transpose(1, 2).flatten(2))
         shown = (weight.mean(1) if average_attn_weights else weight) if need_weights else None
         if alone:
@@ -249,7 +250,7 @@ def _barred(attn_mask: Tensor | None, key_padding_mask: Tensor | None, q: Tensor
     if key_padding_mask is not None:
         pads = tuple(None if part is None else part[:, None, None] for part in _parts(key_padding_mask, q.dtype))
     barred = pads[0] if each[0] is None else each[0] if pads[0] is None else each[0] | pads[0]
-    bias = pads[1] if each[1] is None else each[1] if pads[1] is None else each[1] + pads[1]
+    bias = pads[1] if each[1] is None else each[1] if pads[1] is None else _finite(each[1] + pads[1])
     return Barred(Shared(whole), (barred, bias))
 
 
@@ -258,7 +259,13 @@ def _parts(mask: Tensor, dtype: torch.dtype) -> tuple[Tensor | None, Tensor | No
     if mask.dtype == torch.bool:
         return mask, None
     barred = mask == -torch.inf
-    return barred, mask.masked_fill(barred, 0.0).to(dtype)
+    # a mask of a wider dtype may hold its own lowest number, which is minus infinity here
+    return barred, mask.masked_fill(barred, 0.0).clamp_min(torch.finfo(dtype).min).to(dtype)
+
+
+def _finite(bias: Tensor) -> Tensor:
+    """Two masks that each add the lowest number there is add it once."""
+    return bias.clamp_min(torch.finfo(bias.dtype).min)
 
 
 def _check_settings(embed_dim: int, num_heads: int, dropout: float, beta: float | None) -> None:

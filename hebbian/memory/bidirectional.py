@@ -52,7 +52,7 @@ class BidirectionalMemory(Energy):
 
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
-        check_patterns("BidirectionalMemory(weight)", weight, binary=False)
+        weight = check_patterns("BidirectionalMemory(weight)", weight, binary=False)
         hold(self, "weight", weight)
 
     @classmethod
@@ -66,8 +66,8 @@ class BidirectionalMemory(Energy):
         Raises:
             ValueError: patterns of another shape, with other numbers, or not as many on both sides.
         """
-        check_patterns("BidirectionalMemory.store(x)", x, binary=True)
-        check_patterns("BidirectionalMemory.store(y)", y, binary=True)
+        x = check_patterns("BidirectionalMemory.store(x)", x, binary=True)
+        y = check_patterns("BidirectionalMemory.store(y)", y, binary=True)
         if len(x) != len(y):
             raise ValueError(
                 f"`BidirectionalMemory.store(x, y)` wants pairs; got {len(x)} patterns and {len(y)} partners. Give each pattern one partner."

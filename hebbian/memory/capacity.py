@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -163,7 +164,10 @@ def sweep(
             generator = torch.Generator().manual_seed(seed)
             patterns = random_patterns(count, units, generator)
             wanted = patterns[:asked]
-            found = recalled(make(patterns), wanted, corrupted(wanted, flips, generator), overlap=overlap, steps=steps)
+            with warnings.catch_warnings():  # that some memories are too full is what is asked
+                warnings.simplefilter("ignore", ebm.CapacityWarning)
+                memory = make(patterns)
+            found = recalled(memory, wanted, corrupted(wanted, flips, generator), overlap=overlap, steps=steps)
             fractions.append(float(found.double().mean()))
         points.append(Recall(units, count, flips, tuple(fractions)))
     return points

@@ -44,6 +44,8 @@ def spread(patterns: Tensor, beta: float, chunk: int = 1024) -> Spread:
         >>> spread(torch.eye(3), 1.0).leak.round(decimals=3)
         tensor([0.7360, 0.7360, 0.7360])
     """
+    # in float64: what patterns have in common would else be in the rounding of every distance
+    dtype, patterns = patterns.dtype, patterns.double()
     squares, leaks, reaches = patterns.square().sum(1), [], []
     for first in range(0, len(patterns), chunk):
         part = patterns[first : first + chunk]
@@ -53,8 +55,8 @@ def spread(patterns: Tensor, beta: float, chunk: int = 1024) -> Spread:
         ahead = beta * (products - own)
         ahead.diagonal(first).fill_(-torch.inf)  # a pattern is no rival of itself
         leaks.append(ahead.logsumexp(1).clamp_max(0).exp())
-    reach = torch.cat(reaches)
-    return Spread(torch.cat(leaks), reach, squares.amax().sqrt(), reach.amax())
+    found = Spread(torch.cat(leaks), torch.cat(reaches), squares.amax().sqrt(), torch.cat(reaches).amax())
+    return Spread(*(part.to(dtype) for part in found))
 
 
 class Weights(NamedTuple):
@@ -108,7 +110,8 @@ def next_move(z: Tensor, new: Tensor, at: Weights, beta: float, largest: Tensor,
        :math:`|f(z') - f(z)| \le \beta r \min(e^{\beta D r} V, D^2 / 4)`.
     3. Both ends lie in the hull of the patterns: at most D.
 
-    Sixteen roundings of M are added, since the move that it bounds is computed with rounding, too.
+    The move that it bounds is computed with rounding, too. Sixteen roundings of M are added for the sums, and, since overlaps of the size
+    :math:`\beta M |z|` are off by a rounding of theirs and weights by as large a factor, so much of the deviation of the patterns under the weights.
 
     Args:
         z: (B, D), where the weights were computed.
@@ -126,4 +129,7 @@ def next_move(z: Tensor, new: Tensor, at: Weights, beta: float, largest: Tensor,
     variance = torch.maximum(variance, 4 * rounding * largest.square()) * (beta * diameter * short).exp()
     smooth = beta * short * torch.minimum(variance, diameter.square() / 4)
     least = torch.minimum(torch.minimum(won, smooth), diameter)
-    return (least + 16 * rounding * largest) / math.sqrt(width)
+    wobble = (rounding * beta * largest * torch.linalg.vector_norm(new, dim=1)).clamp_max(1) * torch.minimum(
+        variance.sqrt(), diameter
+    )
+    return (least + 16 * rounding * largest + wobble) / math.sqrt(width)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ebm.engine.stop import AtRest, Stop
 from ebm.models.binary import check_query
+from ebm.models.temperature import suiting_beta
 from ebm.noise import Draw
 from ebm.objective import Point, Update
 from ebm.solvers.base import Solver
@@ -64,7 +65,7 @@ class ChunkedMemory(Update):
 
     Args:
         patterns: (N, D): a tensor, a memory map, or any `Chunks`. It is not part of the state dict.
-        beta: inverse temperature > 0; None takes 1 / sqrt(D).
+        beta: inverse temperature > 0; None takes what tells the patterns apart, as in `ebm.ModernHopfield`.
         chunk: patterns at a time, at least 1.
         largest: no less than the largest norm of a pattern, for the bound on the next move; None takes one pass to find it.
 
@@ -96,13 +97,13 @@ class ChunkedMemory(Update):
             )
         if beta is not None and not 0 < beta < math.inf:
             raise ValueError(
-                f"`ChunkedMemory(beta=...)` must be above zero and finite; got {beta}. Leave it out for 1 / sqrt(D)."
+                f"`ChunkedMemory(beta=...)` must be above zero and finite; got {beta}. Leave it out for one that suits the patterns."
             )
         if chunk < 1:
             raise ValueError(f"`ChunkedMemory(chunk=...)` must be at least 1; got {chunk}. Try 8192.")
         self.patterns = patterns
         self.size, self.width = shape[0], shape[1]
-        self.beta = self.width**-0.5 if beta is None else float(beta)
+        self.beta = suiting_beta(patterns) if beta is None else float(beta)
         self.chunk = chunk
         self.largest = self._longest() if largest is None else float(largest)
 

@@ -10,12 +10,15 @@ from torch import Tensor
 
 from ebm import Hopfield
 from ebm.models.binary import check_patterns
+from ebm.models.hopfield import warn_unless_held
+from ebm.rows import Shared
 from hebbian.memory.stores.base import Store
 from hebbian.memory.stores.hebb import HebbStore
+from hebbian.memory.stores.pseudo_inverse import PseudoInverse
 
 __all__ = ["HopfieldMemory"]
 
-_HEBB = HebbStore()
+_PROJECTION = PseudoInverse()
 
 
 class HopfieldMemory(Hopfield):
@@ -30,14 +33,14 @@ class HopfieldMemory(Hopfield):
     `HebbStore`          0.138                               one outer product          exact
     `Storkey`            all to 0.3, half at 0.5 (N = 500)   three products, in order   writes the rest anew
     `PseudoInverse`      1, correlated ones, too             a projection               writes the rest anew
-    `Gardner`            up to 2, with a margin you name     sweeps over all            learns the rest anew
+    `Gardner`            to 1.5 tried, a margin you name     sweeps over all            learns the rest anew
     `Unlearning`         as Hebb, with wider basins          dreams over all            writes the rest anew
     `Palimpsest`         the latest 0.05, for ever           one outer product          by itself
     ===================  ==================================  =========================  ========================
 
     Args:
         units: N, at least 1.
-        store: how it writes.
+        store: how it writes; by default `PseudoInverse`, which holds most and patterns that are alike.
         dtype: of the weights; None for the default.
 
     Attributes:
@@ -68,27 +71,33 @@ class HopfieldMemory(Hopfield):
     patterns: Tensor
     _count: Tensor
 
-    def __init__(self, units: int, store: Store = _HEBB, *, dtype: torch.dtype | None = None) -> None:
+    def __init__(self, units: int, store: Store = _PROJECTION, *, dtype: torch.dtype | None = None) -> None:
         if isinstance(units, bool) or not isinstance(units, int):
             raise TypeError(f"`HopfieldMemory(units)` wants a whole number; got {units!r}. Pass 100, say.")
         if units < 1:
             raise ValueError(f"`HopfieldMemory(units)` must be at least 1; got {units}.")
         if not isinstance(store, Store):
             raise TypeError(
-                f"`HopfieldMemory(store=...)` wants a store; got {store!r}. Pass `HebbStore()` or `PseudoInverse()`, say."
+                f"`HopfieldMemory(store=...)` wants a store; got {store!r}. Pass `HebbStore()` or `PseudoInverse()`, say, with the brackets."
             )
         super().__init__(torch.zeros(units, units, dtype=dtype))
         self.written_by = store
+        self._warned = False
         self.register_buffer("patterns", torch.zeros(0, units, dtype=dtype))
         self.register_buffer("_count", torch.zeros((), dtype=torch.int64))
 
     @classmethod
     def store(cls, patterns: Tensor) -> HopfieldMemory:
         """A memory that holds some patterns by Hebb's rule, and takes more; see `ebm.Hopfield.store`."""
-        check_patterns("HopfieldMemory.store(patterns)", patterns, binary=True)
-        memory = cls(patterns.shape[1], dtype=patterns.dtype)
+        patterns = check_patterns("HopfieldMemory.store(patterns)", patterns, binary=True)
+        memory = cls(patterns.shape[1], HebbStore(), dtype=patterns.dtype)
         memory.add(patterns)
         return memory
+
+    def condition(self, x: Tensor) -> dict[str, Any]:
+        """The query, and the field that counts as zero for each unit; no less than what writing may have moved it by."""
+        c = super().condition(x)
+        return c | {"slack": Shared(c["slack"].value.clamp_min(self.written_by.rounding(self.weight)))}
 
     @property
     def count(self) -> int:
@@ -97,12 +106,19 @@ class HopfieldMemory(Hopfield):
 
     @torch.no_grad()
     def add(self, patterns: Tensor) -> None:
-        """Write patterns, (P, N), +-1, in their order; an error leaves the memory as it was."""
+        """Write patterns, (P, N), +-1, in their order; an error leaves the memory as it was.
+
+        Warns:
+            CapacityWarning: most of them are not held; once a memory.
+        """
         patterns = self._checked("add", patterns)
         self.weight.copy_(self.written_by.add(self.weight.clone(), self.patterns, patterns))
         if self.written_by.keeps:
             self.patterns = torch.cat([self.patterns, patterns])
         self._count += len(patterns)
+        if self.written_by.fills and not self._warned:
+            owner, least = f"HopfieldMemory with {self.written_by}", self.written_by.rounding(self.weight)
+            self._warned = warn_unless_held(owner, self.weight, patterns, self.count, least)
 
     @torch.no_grad()
     def forget(self, patterns: Tensor) -> None:
@@ -133,7 +149,7 @@ class HopfieldMemory(Hopfield):
 
     def _checked(self, verb: str, patterns: Any) -> Tensor:
         owner = f"HopfieldMemory.{verb}(patterns)"
-        check_patterns(owner, patterns, binary=True)
+        patterns = check_patterns(owner, patterns, binary=True)
         if patterns.shape[1] != self.units:
             raise ValueError(
                 f"`{owner}` wants {self.units} numbers a pattern, as many as units; got {patterns.shape[1]}. "

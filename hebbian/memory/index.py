@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ebm.engine.stop import AtRest, Stop
 from ebm.models.binary import check_query
+from ebm.models.temperature import suiting_beta
 from ebm.noise import Draw
 from ebm.objective import Update
 from ebm.solvers.base import Solver
@@ -124,7 +125,7 @@ class ShortlistMemory(Update):
         patterns: (N, D), anything that gives rows for an array of ids: a tensor or a memory map.
         index: finds ids; `FaissIndex`, `ExactIndex` or your own `Index`.
         k: patterns a query, at least 1.
-        beta: inverse temperature > 0; None takes 1 / sqrt(D).
+        beta: inverse temperature > 0; None takes what tells the patterns apart, as in `ebm.ModernHopfield`.
         search: ``"each"`` asks the index in every update; ``"once"`` only for the query, after which all updates run over the
             same k patterns.
 
@@ -156,7 +157,7 @@ class ShortlistMemory(Update):
         super().__init__()
         if beta is not None and not 0 < beta < math.inf:
             raise ValueError(
-                f"`ShortlistMemory(beta=...)` must be above zero and finite; got {beta}. Leave it out for 1 / sqrt(D)."
+                f"`ShortlistMemory(beta=...)` must be above zero and finite; got {beta}. Leave it out for one that suits the patterns."
             )
         if k < 1:
             raise ValueError(f"`ShortlistMemory(k=...)` must be at least 1; got {k}. Try 64.")
@@ -166,7 +167,7 @@ class ShortlistMemory(Update):
         self.index = index
         self.size, self.width = patterns.shape
         self.k = min(k, self.size)
-        self.beta = self.width**-0.5 if beta is None else float(beta)
+        self.beta = suiting_beta(patterns) if beta is None else float(beta)
         self.search: Literal["each", "once"] = search
 
     def condition(self, x: Tensor) -> dict[str, Any]:

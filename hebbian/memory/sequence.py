@@ -53,7 +53,7 @@ class SequenceMemory(Update):
 
     def __init__(self, patterns: Tensor, separation: Separation = _LINEAR, *, cycle: bool = True) -> None:
         super().__init__()
-        _check_sequence("SequenceMemory", patterns)
+        patterns = _check_sequence("SequenceMemory", patterns)
         hold(self, "patterns", patterns)
         self.separation = separation
         self.cycle = cycle
@@ -117,7 +117,7 @@ class DelayedSequence(Update):
 
     def __init__(self, patterns: Tensor, strength: float = 2.0, tau: float = 8.0, *, cycle: bool = True) -> None:
         super().__init__()
-        _check_sequence("DelayedSequence", patterns)
+        patterns = _check_sequence("DelayedSequence", patterns)
         if not 1 < strength < float("inf"):
             raise ValueError(
                 f"`DelayedSequence(strength=...)` must be above 1 and finite; got {strength}. At 1 or below no pattern is ever left; try 2."
@@ -159,7 +159,8 @@ def _following(patterns: Tensor, cycle: bool) -> Tensor:
     return patterns.roll(-1, 0) if cycle else torch.cat([patterns[1:], patterns[-1:]])
 
 
-def _check_sequence(owner: str, patterns: Any) -> None:
-    check_patterns(f"{owner}(patterns)", patterns, binary=True)
+def _check_sequence(owner: str, patterns: Any) -> Tensor:
+    patterns = check_patterns(f"{owner}(patterns)", patterns, binary=True)
     if len(patterns) < 2:
         raise ValueError(f"`{owner}(patterns)` wants at least two patterns; got one. A single one is `Hopfield.store`.")
+    return patterns

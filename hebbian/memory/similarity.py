@@ -8,6 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from hebbian.checks import widen
+
 __all__ = [
     "Linear",
     "Power",
@@ -59,7 +61,9 @@ def cosine(state: Tensor, patterns: Tensor) -> Tensor:
 
 
 def euclidean(state: Tensor, patterns: Tensor) -> Tensor:
-    r"""Minus the distance, :math:`-|x - q|`, by one product.
+    r"""Minus the distance, :math:`-|x - q|`, by one product of what is left when the mean of the patterns is taken off both.
+
+    Without that, a common offset would be squared, and the distances lost in its rounding.
 
     Example:
         >>> import torch
@@ -67,9 +71,12 @@ def euclidean(state: Tensor, patterns: Tensor) -> Tensor:
         >>> euclidean(torch.tensor([[3.0, 4.0]]), torch.zeros(1, 2))
         tensor([[-5.]])
     """
+    dtype, state, patterns = state.dtype, widen(state), widen(patterns)
+    mean = patterns.detach().mean(0)  # no distance depends on it, so no slope does
+    state, patterns = state - mean, patterns - mean
     square = state.square().sum(1, keepdim=True) + patterns.square().sum(1) - 2 * state @ patterns.T
     # the slope of a root is infinite at zero, which rounding may reach
-    return -square.clamp_min(torch.finfo(square.dtype).eps ** 2).sqrt()
+    return -square.clamp_min(torch.finfo(square.dtype).eps ** 2).sqrt().to(dtype)
 
 
 def manhattan(state: Tensor, patterns: Tensor) -> Tensor:
@@ -129,9 +136,10 @@ class Power:
         if not self.normalise:
             return scores.relu().pow(self.n)
         # of the share of the largest, so that no power overflows
-        scores = scores.relu() / scores.amax(1, keepdim=True).clamp_min(torch.finfo(scores.dtype).tiny)
+        largest = scores.amax(1, keepdim=True)
+        scores = scores.relu() / torch.where(largest > torch.finfo(scores.dtype).tiny, largest, 1.0)
         powers = scores.pow(self.n)
-        return powers / powers.sum(1, keepdim=True).clamp_min(torch.finfo(scores.dtype).tiny)
+        return powers / powers.sum(1, keepdim=True).clamp_min(1)  # the largest is one, or all are zero
 
 
 @dataclass(frozen=True)

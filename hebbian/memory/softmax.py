@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from ebm.engine.stop import AtRest, Stop
 from ebm.models.binary import check_patterns, check_query, hold
 from ebm.models.mixing import mixture, softmax
+from ebm.models.temperature import suiting_beta
 from ebm.noise import Draw
 from ebm.objective import Point, Update
 from ebm.solvers.base import Solver
@@ -35,7 +37,8 @@ class SoftmaxMemory(Update):
 
     Args:
         patterns: (N, D), one a row, stored as they are. A parameter stays one; any other tensor becomes a buffer.
-        beta: inverse temperature > 0; large values recall one pattern, small ones a mixture. None takes 1 / sqrt(D).
+        beta: inverse temperature > 0; large values recall one pattern, small ones a mixture. None takes what tells the
+            patterns apart, :math:`8 \ln N` over their median lead on their closest rival (`suiting_beta`), and 1 / sqrt(D) where they are a parameter.
         certify: whether to bound the next move. Without, `LazyPicard` reports the last move.
         stop: the stop rule of a call that gives none; None makes all the steps granted.
 
@@ -60,13 +63,14 @@ class SoftmaxMemory(Update):
         self, patterns: Tensor, beta: float | None = None, *, certify: bool = True, stop: Stop | None = _AT_REST
     ) -> None:
         super().__init__()
-        check_patterns("SoftmaxMemory(patterns)", patterns, binary=False)
+        patterns = check_patterns("SoftmaxMemory(patterns)", patterns, binary=False)
         if beta is not None and not 0 < beta < math.inf:
             raise ValueError(
-                f"`SoftmaxMemory(beta=...)` must be above zero and finite; got {beta}. Leave it out for 1 / sqrt(D)."
+                f"`SoftmaxMemory(beta=...)` must be above zero and finite; got {beta}. Leave it out for one that suits the patterns."
             )
         hold(self, "patterns", patterns)
-        self.beta = patterns.shape[1] ** -0.5 if beta is None else float(beta)
+        self._suits = beta is None
+        self.beta = suiting_beta(patterns) if beta is None else float(beta)
         self.certify, self.stop = certify, stop
         self._known: tuple[Any, Spread] | None = None
         if certify:
@@ -108,6 +112,12 @@ class SoftmaxMemory(Update):
 
     def _weight(self, z: Tensor) -> Tensor:
         return softmax((self.beta * z) @ self.patterns.T)
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
+        """Other patterns may want another temperature."""
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        if self._suits:
+            self.beta = suiting_beta(self.patterns)
 
     def default_solver(self) -> Solver:
         """`LazyPicard`."""

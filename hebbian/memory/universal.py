@@ -75,16 +75,16 @@ class UniversalHopfield(Update):
         output: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
-        check_patterns("UniversalHopfield(patterns)", patterns, binary=False)
+        patterns = check_patterns("UniversalHopfield(patterns)", patterns, binary=False)
         parts: dict[str, Any] = {"similarity": similarity, "separation": separation, "output": output}
         for name, part in parts.items():
-            if not callable(part) and not (name == "output" and part is None):
+            if isinstance(part, type) or (not callable(part) and not (name == "output" and part is None)):
                 raise TypeError(
                     f"`UniversalHopfield({name}=...)` must be callable; got {type(part).__name__}. Pass `dot` and `Softmax(8.0)`, say."
                 )
         hold(self, "patterns", patterns)
         if values is not None:
-            check_patterns("UniversalHopfield(values=...)", values, binary=False)
+            values = check_patterns("UniversalHopfield(values=...)", values, binary=False)
             if len(values) != len(patterns):
                 raise ValueError(
                     f"`UniversalHopfield(values=...)` wants a row a pattern, {len(patterns)}; got {len(values)}. Repeat or drop some."

@@ -20,13 +20,14 @@ class ABCD(Plastic):
     .. math:: y_t = s(W_{t-1} x_t), \qquad \Delta W_{ij} = \eta_{ij} \, (A_{ij} \, y_i x_j + B_{ij} \, x_j + C_{ij} \, y_i + D_{ij})
 
     The rule is what is learned (by gradients or by evolution), never the weights. With B = C = D = 0 it is a Hebb rule with a rate for each
-    connection. With ``bounded`` every unit's weights are divided by their largest, where that is above one, so that a lifetime may last for ever.
+    connection. With ``bounded`` the layer's weights are divided by the largest of them after every step, :math:`W \leftarrow W / \max_{ij} |W_{ij}|`, so that a lifetime
+    may last for ever.
 
     Args:
         inputs: numbers in a token.
         units: numbers in an answer.
         spread: the first weights are uniform from minus to plus this, at least 0.
-        bounded: whether weights are kept within [-1, 1].
+        bounded: whether the layer's largest weight is one after every step; as published for all tasks but the simulated robots.
         nonlinearity: s.
         seed: of the first weights; the same for all samples, until `redraw`.
 
@@ -40,7 +41,8 @@ class ABCD(Plastic):
         >>> weight.shape
         torch.Size([4, 2, 3])
 
-    Source: Najarro and Risi (2020), Meta-learning through Hebbian plasticity in random networks; the bound as in their code.
+    Source: Najarro and Risi (2020), Meta-learning through Hebbian plasticity in random networks; the division as in their code
+    (enajx/HebbianMetaLearning), after every step and whatever the largest weight is.
     """
 
     first: Tensor
@@ -82,5 +84,6 @@ class ABCD(Plastic):
         a, b, c, d = self.coefficients.unbind(0)
         weight = state + self.rates * (a * post * pre + b * pre + c * post + d)
         if self.bounded:
-            weight = weight / weight.abs().amax(2, keepdim=True).clamp_min(1)
+            largest = weight.abs().amax((1, 2), keepdim=True)
+            weight = weight / torch.where(largest > 0, largest, 1.0)
         return weight, y

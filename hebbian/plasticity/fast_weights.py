@@ -22,7 +22,7 @@ class Tokens(NamedTuple):
         values: (B, T, V).
         queries: (B, T, K).
         strength: (B, T), :math:`\beta`, how much is written; from 0 to 1 for keys of length one.
-        decay: (B, T), :math:`a`, above 0 and up to 1: what is kept of everything before.
+        decay: (B, T), :math:`a`, from 0 to 1: what is kept of everything before; at 0 a token begins anew.
     """
 
     keys: Tensor

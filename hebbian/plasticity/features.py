@@ -35,7 +35,7 @@ def elu_plus_one(x: Tensor) -> Tensor:
 
 
 def sum_normalised(x: Tensor) -> Tensor:
-    """Positive entries over their sum along the last axis, which bounds what sums of writes can reach.
+    """Positive entries over their sum along the last axis, which bounds what sums of writes can reach. Zeros stay zeros.
 
     Example:
         >>> import torch
@@ -45,7 +45,8 @@ def sum_normalised(x: Tensor) -> Tensor:
 
     Source: Schlag, Irie and Schmidhuber (2021).
     """
-    return x / x.sum(-1, keepdim=True)
+    total = x.sum(-1, keepdim=True)
+    return x / torch.where(total == 0, 1.0, total)
 
 
 def dpfp(x: Tensor, nu: int = 1) -> Tensor:

@@ -75,19 +75,29 @@ class LinearMemory(Update):
         self.ridge, self.rate = float(ridge), rate
 
     def condition(self, x: Any) -> dict[str, Tensor]:
-        """Second moments, the size of the step, and where to stay near."""
+        """Second moments and the pull of the ridge, all times the size of the step, and where to stay near."""
         keys, values, before = _pairs("LinearMemory", x)
-        gram, cross = _moments(keys, values)
+        # in keys whose largest number is one, or squares of squares of large and small ones would not be numbers
+        longest = keys.detach().abs().amax((1, 2), keepdim=True)
+        longest = torch.where(longest > 0, longest, 1.0)
+        gram, cross = _moments(keys / longest, values)
         before = torch.zeros_like(cross) if before is None else before
         if before.shape != cross.shape:
             raise ValueError(
                 f"`Pairs(before=...)` wants weights of shape {tuple(cross.shape)}; got {tuple(before.shape)}."
             )
         if self.rate is None:
-            size = 1 / (largest(gram.detach()) + self.ridge).clamp_min(torch.finfo(gram.dtype).tiny)
+            bound = largest(gram.detach())[:, None, None]
+            bound = torch.where(bound > 0, bound, 1.0)
+            # 1 / (L + ridge) times the moments of the keys as they were given: each quotient by itself, so that none overflows
+            gram = gram / (bound + self.ridge / longest / longest)
+            cross = cross / (longest * bound + self.ridge / longest)
+            pull = 1 / (1 + bound * longest / self.ridge * longest) if self.ridge else torch.zeros_like(longest)
         else:
-            size = gram.new_full((len(gram),), self.rate * keys.shape[1])
-        return {"gram": gram, "cross": cross + self.ridge * before, "before": before, "size": size}
+            size = self.rate * keys.shape[1]
+            gram, cross = size * longest * gram * longest, size * longest * cross
+            pull = torch.full_like(longest, size * self.ridge)
+        return {"gram": gram, "cross": cross + pull * before, "before": before, "pull": pull}
 
     def init_latent(self, c: dict[str, Tensor], draw: Draw) -> Tensor:
         """Where it is to stay near."""
@@ -95,8 +105,7 @@ class LinearMemory(Update):
 
     def forward(self, z: Tensor, c: dict[str, Tensor]) -> Tensor:
         """One step of the size that suits the sample."""
-        slope = z @ c["gram"] + self.ridge * z - c["cross"]
-        return z - c["size"][:, None, None] * slope
+        return z - (z @ c["gram"] + c["pull"] * z - c["cross"])
 
     def read(self, weight: Tensor, queries: Tensor) -> Tensor:
         """What the weights (B, V, K) say to queries (B, m, K): (B, m, V)."""
@@ -211,7 +220,7 @@ def largest(gram: Tensor, squarings: int = 6) -> Tensor:
     for k in range(squarings + 1):
         length = power.square().sum((1, 2)).sqrt()
         log = log + length.log() / 2**k
-        power = power / length.clamp_min(torch.finfo(gram.dtype).tiny)[:, None, None]
+        power = power / torch.where(length > 0, length, 1.0)[:, None, None]
         power = power @ power
     return log.exp()
 

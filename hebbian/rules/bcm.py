@@ -24,7 +24,8 @@ class BCM(LocalRule):
       \theta_i \leftarrow \theta_i + \tfrac{1}{\tau} ( \langle y_i^2 \rangle - \theta_i )$$
 
     Over $\theta_i$ as well where ``divided`` (Law and Cooper): learning is then slow where activity is strong, and
-    larger rates stay stable. A unit comes to answer one of several patterns and to be silent for the others: at rest
+    larger rates stay stable. After a long silence $\theta_i$ is next to nothing, so it counts as no less there than what this batch adds
+    to it, $\langle y_i^2 \rangle / \tau$. A unit comes to answer one of several patterns and to be silent for the others: at rest
     each pattern has $y \in \{0, \theta\}$, so with $K$ patterns that are equally frequent and linearly independent the one
     answered has $y = \theta = K$. The threshold must move faster than the weights: keep $\eta \, |x|^2 \, \tau$ well
     below 1, or activity swings up and down.
@@ -82,10 +83,9 @@ class BCM(LocalRule):
 
     def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Times, State]:
         """The rate times the mean correlation, and the next threshold."""
-        change = statistics.taken("outer", self.rate)
-        if self.divided:
-            by = state.to(weight.dtype).clamp_min(torch.finfo(weight.dtype).tiny)
-            change = change._replace(factor=change.factor / per_unit(by, weight))
-        square = statistics.mean("square")
+        change, square = statistics.taken("outer", self.rate), statistics.mean("square")
         threshold = state.to(square.dtype)
+        if self.divided:
+            by = torch.maximum(threshold, square / self.tau)
+            change = change._replace(factor=change.factor / per_unit(torch.where(by > 0, by, 1.0), weight))
         return change, threshold + (square - threshold) / self.tau

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from hebbian import checks
 from hebbian.change import Becomes, as_weight
 from hebbian.rule import LocalRule, State
 from hebbian.statistics import Statistics
@@ -24,6 +25,7 @@ class Chain(LocalRule):
 
     All of them observe the same batch, before any change; so statistics still add, and the order counts only where a
     change depends on the weight. Learning comes first and constraints last: ``Chain(Oja(0.1), SignConstraint(1))``.
+    All are shown the drive of the first rule that has a drive of its own.
     The state is a tuple, one of each rule.
 
     Args:
@@ -50,11 +52,13 @@ class Chain(LocalRule):
                 "`Chain` was given no rule; at least one is wanted. Pass for example Hebb(0.1), Normalise()."
             )
         for rule in rules:
-            if not isinstance(rule, LocalRule):
-                raise TypeError(
-                    f"`Chain` was given a {type(rule).__name__}; local rules are wanted. Pass them one by one, as in "
-                    "Chain(Hebb(0.1), Normalise())."
-                )
+            checks.made(
+                "Chain",
+                "rule",
+                rule,
+                LocalRule,
+                "local rules are wanted, one by one, as in Chain(Hebb(0.1), Normalise())",
+            )
         wanted = sorted({rule.signal for rule in rules if rule.signal is not None})
         if len(wanted) > 1:
             raise ValueError(
@@ -63,6 +67,16 @@ class Chain(LocalRule):
             )
         object.__setattr__(self, "rules", rules)
         object.__setattr__(self, "signal", wanted[0] if wanted else None)
+        object.__setattr__(self, "competes", any(rule.competes for rule in rules))
+
+    def weighed(self, weight: Tensor) -> Tensor:
+        """That of the first rule that does not take the weight as it is."""
+        own = (rule.weighed(weight) for rule in self.rules)
+        return next((found for found in own if found is not weight), weight)
+
+    def renewed(self, weight: Tensor, state: State) -> State:
+        """Each rule's own."""
+        return tuple(rule.renewed(weight, own) for rule, own in zip(self.rules, self._own(state), strict=True))
 
     def init_state(self, synapse: Synapse, weight: Tensor) -> State:
         """The state of each rule, in a tuple."""

@@ -54,8 +54,7 @@ class Gated(LocalRule):
     gate: Gate | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.rule, LocalRule):
-            raise TypeError(f"`Gated` was given a {type(self.rule).__name__}; a local rule is wanted, as Hebb(0.1) is.")
+        checks.made("Gated", "rule", self.rule, LocalRule, "a local rule is wanted, as Hebb(0.1) is")
         if self.gate is not None and not callable(self.gate):
             raise TypeError(
                 f"`Gated` was given gate={self.gate!r}; a function of pre and post is wanted, or None. "
@@ -68,6 +67,15 @@ class Gated(LocalRule):
             )
         signal = "the gate of each sample, open above zero, shape (B,)" if self.gate is None else self.rule.signal
         object.__setattr__(self, "signal", signal)
+        object.__setattr__(self, "competes", self.rule.competes)
+
+    def weighed(self, weight: Tensor) -> Tensor:
+        """That of the rule inside."""
+        return self.rule.weighed(weight)
+
+    def renewed(self, weight: Tensor, state: State) -> State:
+        """That of the rule inside."""
+        return self.rule.renewed(weight, state)
 
     def init_state(self, synapse: Synapse, weight: Tensor) -> State:
         """That of the rule inside."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ class KrotovHopfield(LocalRule):
 
     with $g = 1$ for the unit of the largest $I$, $-\Delta$ for the $k$-th largest, and 0 for the others. The sums
     $\sum_i |W_{\mu i}|^p$ go to $R^p$. ``post`` is the currents $I$: for $p = 2$ simply $W x$; for other p apply
-    the synapse to `weighed` of the weight.
+    the synapse to `weighed` of the weight, as every layer does by itself.
 
     The batch's change is scaled so that its largest entry is the rate (``scaled``), as published: the rate is then the
     largest change of a weight in one step. Let it fall to zero over training: ``Scheduled(KrotovHopfield(0.02), Falling(steps))``.
@@ -33,7 +34,7 @@ class KrotovHopfield(LocalRule):
         rate: at least 0; published 0.02.
         p: at least 2, the norm that the rows are kept in.
         k: which unit unlearns, at least 2, by falling current; of fewer units none does.
-        anti: $\Delta$, at least 0; published 0.4. Zero is winner-take-all with Oja's bound.
+        anti: $\Delta$, at least 0; published 0.4, with which fewer units survive. Zero is winner-take-all with Oja's bound.
         radius: $R$, above 0.
         scaled: whether the largest entry of the change is the rate; else the rate times the mean.
 
@@ -43,12 +44,13 @@ class KrotovHopfield(LocalRule):
 
     Example:
         >>> import torch
-        >>> from hebbian import Dense, KrotovHopfield, step
+        >>> from hebbian import Dense, Falling, KrotovHopfield, Scheduled, step
         >>> generator = torch.Generator().manual_seed(0)
         >>> pre, weight = torch.rand(64, 10, generator=generator), 0.5 * torch.rand(4, 10, generator=generator)
-        >>> synapse, rule = Dense(10, 4), KrotovHopfield(0.02)
+        >>> synapse, rule = Dense(10, 4), Scheduled(KrotovHopfield(0.02), Falling(400))
+        >>> state = rule.init_state(synapse, weight)
         >>> for _ in range(400):
-        ...     weight, _ = step(rule, synapse, weight, pre, synapse.forward(weight, pre), None)
+        ...     weight, state = step(rule, synapse, weight, pre, synapse.forward(weight, pre), state)
         >>> weight.square().sum(1).round(decimals=1)
         tensor([1., 1., 1., 1.])
 
@@ -60,9 +62,10 @@ class KrotovHopfield(LocalRule):
     rate: float = 0.02
     p: float = 2.0
     k: int = 2
-    anti: float = 0.4
+    anti: float = 0.1
     radius: float = 1.0
     scaled: bool = True
+    competes: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         checks.number(self, "rate", self.rate, low=0)

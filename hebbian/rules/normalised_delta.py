@@ -17,6 +17,8 @@ from hebbian.synapse import Synapse
 
 __all__ = ["NormalisedDelta"]
 
+_ROOM = 2.0**40  # for errors to be multiplied by a reciprocal that is next to the largest number
+
 
 @dataclass(frozen=True)
 class NormalisedDelta(LocalRule):
@@ -27,7 +29,8 @@ class NormalisedDelta(LocalRule):
     With $y = W x$, one sample, $\eta = 1$ and $\epsilon = 0$ the new weight answers that sample exactly; any
     $0 < \eta < 2$ lessens its error, whatever the scale of the input, so no eigenvalue needs to be known. Each sample
     is divided by its own length before anything is summed, and in a convolution each place by the length of what the
-    unit sees there. An input of zeros changes nothing.
+    unit sees there. An input of zeros changes nothing; nor does one whose quotient would be beyond the dtype, in float32 one
+    below 1e-25, or a patch of a picture that is below 1e-12 of its largest number.
 
     Args:
         rate: $\eta$, per step; at least 0, and below 2 for the error of a sample to shrink.
@@ -63,8 +66,26 @@ class NormalisedDelta(LocalRule):
         self, synapse: Synapse, pre: Tensor, post: Tensor, state: State, signal: Tensor | None
     ) -> dict[str, Tensor]:
         """The correlation of the error with the input, each use of the weight over the squared length of its input."""
-        square = (synapse.seen_square(pre) + self.epsilon).clamp_min(torch.finfo(pre.dtype).tiny)
-        return {"error": synapse.outer(error(self, post, signal) / square, pre)}
+        square, lacked = synapse.seen_square(pre) + self.epsilon, error(self, post, signal)
+        least = _ROOM * torch.finfo(pre.dtype).tiny
+        if bool(((square > least) & (square < 1 / least)).all()):
+            return {"error": synapse.outer(lacked.div_(square), pre)}
+        return {"error": self._of_any_scale(synapse, pre, lacked, least)}
+
+    def _of_any_scale(self, synapse: Synapse, pre: Tensor, lacked: Tensor, least: float) -> Tensor:
+        """The same where some inputs are silent, or so small or large that their squares are no numbers.
+
+        Over the largest number of each sample: with x = m p the quotient e x / (epsilon + |x|^2) is e / (m |p|^2 + epsilon / m) times p.
+        """
+        largest = torch.linalg.vector_norm(pre.flatten(1), ord=torch.inf, dim=1)
+        largest = torch.where(largest > 0, largest, 1.0)
+        part = pre / largest.view(-1, *[1] * (pre.ndim - 1))
+        largest = largest.view(-1, *[1] * (lacked.ndim - 1))
+        square = synapse.seen_square(part)
+        length = largest * square + self.epsilon / largest
+        # zero before the product: a quotient that is not finite would make a number of no zero
+        over = torch.where((square > least) & (length > least), 1 / length, 0.0)
+        return synapse.outer(lacked.mul_(over), part)
 
     def change(self, statistics: Statistics, weight: Tensor, state: State) -> tuple[Times, State]:
         """The rate times the mean correlation; the state is not used."""

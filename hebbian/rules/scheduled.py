@@ -96,16 +96,22 @@ class Scheduled(LocalRule):
     schedule: Schedule
 
     def __post_init__(self) -> None:
-        if not isinstance(self.rule, LocalRule):
-            raise TypeError(
-                f"`Scheduled` was given a {type(self.rule).__name__}; a local rule is wanted, as Hebb(0.1) is."
-            )
+        checks.made("Scheduled", "rule", self.rule, LocalRule, "a local rule is wanted, as Hebb(0.1) is")
         if not callable(self.schedule):
             raise TypeError(
                 f"`Scheduled` was given schedule={self.schedule!r}; a function of the step is wanted. "
                 "Pass for example Falling(1000)."
             )
         object.__setattr__(self, "signal", self.rule.signal)
+        object.__setattr__(self, "competes", self.rule.competes)
+
+    def weighed(self, weight: Tensor) -> Tensor:
+        """That of the rule inside."""
+        return self.rule.weighed(weight)
+
+    def renewed(self, weight: Tensor, state: State) -> State:
+        """That of the rule inside."""
+        return state._replace(rule=self.rule.renewed(weight, state.rule))
 
     def init_state(self, synapse: Synapse, weight: Tensor) -> State:
         """No step yet, and the state of the rule inside."""

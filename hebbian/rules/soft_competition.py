@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -47,6 +48,7 @@ class SoftCompetition(LocalRule):
 
     rate: float
     temperature: float = 1.0
+    competes: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         checks.number(self, "rate", self.rate, low=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -29,8 +30,8 @@ class WinnerTakeAll(LocalRule):
     $k = 1$ this is online k-means. Plain competition by $u$ alone (``nearest=False``) is drawn to long rows, unless all
     are kept of one length, by `Normalise` at the end of a chain say.
 
-    The rule cannot see the weight when it looks at the ends, so it remembers the lengths its own changes leave. Where
-    something else changes the weight as well (a chain, an optimiser), choose ``nearest=False`` and keep the rows of one length.
+    The rule cannot see the weight when it looks at the ends, so it remembers the lengths its own changes leave; `step` and
+    layers take them anew. Who calls `statistics` by hand and writes the weight as well asks for `renewed` in between.
 
     Args:
         rate: $\eta$, from 0 to 1; each unit's share of the batch is part of the mean, so 1 is stable.
@@ -61,6 +62,7 @@ class WinnerTakeAll(LocalRule):
     rate: float
     k: int = 1
     nearest: bool = True
+    competes: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         checks.number(self, "rate", self.rate, low=0)
@@ -69,6 +71,10 @@ class WinnerTakeAll(LocalRule):
     def init_state(self, synapse: Synapse, weight: Tensor) -> State:
         """Half the squared length of each row, (units,), where the nearest is to win."""
         return _half_square(weight) if self.nearest else None
+
+    def renewed(self, weight: Tensor, state: State) -> State:
+        """The lengths that the rows have now."""
+        return _half_square(checks.widen(weight)) if self.nearest else None
 
     def sums(
         self, synapse: Synapse, pre: Tensor, post: Tensor, state: State, signal: Tensor | None
@@ -90,7 +96,7 @@ class WinnerTakeAll(LocalRule):
         change = statistics.put("outer", rows, moved)
         if not self.nearest:
             return change, None
-        return change, _half_square(weight).index_copy_(0, rows, _half_square(before.add_(moved)))
+        return change, state.to(weight.dtype).index_copy(0, rows, _half_square(before.add_(moved)))
 
 
 def _half_square(weight: Tensor) -> Tensor:

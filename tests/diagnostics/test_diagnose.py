@@ -433,7 +433,7 @@ def test_the_picture_is_drawn_on_a_path_or_on_axes(tmp_path: Path):
     reports = [
         ebm.diagnose(Quadratic(), x, steps=20, quality=lambda answer, _: -answer.square().sum(1)),
         ebm.diagnose(Map(lambda z: 0.5 * z), x, steps=20, starts=0),
-        ebm.diagnose(ebm.Hopfield.store(x.sign()), x.sign(), steps=6),
+        ebm.diagnose(ebm.Hopfield.store(x[:1].sign()), x.sign(), steps=6),
     ]
     for k, report in enumerate(reports):
         report.plot(tmp_path / f"{k}.png")

@@ -6,6 +6,55 @@ from tests.faults.fault import Fault
 
 FAULTS = [
     Fault(
+        "a projection that is taken off once",
+        "hebbian/memory/stores/pseudo_inverse.py",
+        "left = left - left @ projection",
+        "left = left - 0 * left @ projection",
+        "tests/hebbian/test_memory_stores.py -k as_exact_as",
+    ),
+    Fault(
+        "old weights fade once a batch",
+        "hebbian/memory/stores/palimpsest.py",
+        "kept = (1 - self.decay) ** len(patterns) * weight",
+        "kept = (1 - self.decay) * weight",
+        "tests/hebbian/test_memory_stores.py -k fading",
+    ),
+    Fault(
+        "units that feel nothing but rounding obey it",
+        "hebbian/memory/hopfield.py",
+        'c["slack"].value.clamp_min(self.written_by.rounding(self.weight))',
+        'c["slack"].value',
+        "tests/hebbian/test_memory_stores.py -k one_unit_apart",
+    ),
+    Fault(
+        "what forgetting leaves of a zero stays",
+        "hebbian/memory/stores/hebb.py",
+        "left.abs() < 0.25 / size",
+        "left.abs() < 0",
+        "tests/hebbian/test_memory_stores.py -k forgotten_all",
+    ),
+    Fault(
+        "distances about zero",
+        "hebbian/memory/similarity.py",
+        "state, patterns = state - mean, patterns - mean",
+        "state, patterns = state - 0 * mean, patterns - 0 * mean",
+        "tests/hebbian/test_recall_kinds.py -k in_common",
+    ),
+    Fault(
+        "a certificate that forgets the rounding of its weights",
+        "hebbian/memory/certificate.py",
+        "rounding * largest + wobble)",
+        "rounding * largest)",
+        "tests/hebbian/test_recall_softmax.py -k in_common",
+    ),
+    Fault(
+        "a temperature that lets all rivals weigh as much as the pattern",
+        "ebm/models/temperature.py",
+        "_ROOM = 8.0",
+        "_ROOM = 0.5",
+        "tests/models/test_modern_hopfield.py -k default_temperature",
+    ),
+    Fault(
         "a certificate that forgets the leak of the winner",
         "hebbian/memory/certificate.py",
         "won = at.reach * (slack + (",

@@ -6,6 +6,62 @@ from tests.faults.fault import Fault
 
 FAULTS = [
     Fault(
+        "silent inputs are divided by next to nothing",
+        "hebbian/rules/normalised_delta.py",
+        "torch.where((square > least) & (length > least), 1 / length, 0.0)",
+        "1 / length.clamp_min(torch.finfo(pre.dtype).tiny)",
+        "tests/hebbian/test_taught_and_bounded.py -k 'silent or blank'",
+    ),
+    Fault(
+        "small inputs are squared as they are",
+        "hebbian/rules/normalised_delta.py",
+        "largest = torch.where(largest > 0, largest, 1.0)",
+        "largest = torch.ones_like(largest)",
+        "tests/hebbian/test_taught_and_bounded.py -k silent",
+    ),
+    Fault(
+        "a layer shows its drive to a rule that has one of its own",
+        "hebbian/layers/base.py",
+        "if weighed is not self.weight:",
+        "if False:",
+        "tests/hebbian/test_layers.py -k currents",
+    ),
+    Fault(
+        "a layer's rule remembers the weight as it was",
+        "hebbian/layers/base.py",
+        "state = self.rule.renewed(self.weight.detach(), self.state)",
+        "state = self.state",
+        "tests/hebbian/test_layers.py -k nearest_row",
+    ),
+    Fault(
+        "a geometry without a diagonal is given one",
+        "hebbian/lateral.py",
+        "        return self.others(weight)\n",
+        "        return weight\n",
+        "tests/hebbian/test_layers.py -k diagonal",
+    ),
+    Fault(
+        "statistics that were added forget their geometry",
+        "hebbian/statistics.py",
+        "self.weight_shape, traces, synapse=synapse)",
+        "self.weight_shape, traces)",
+        "tests/hebbian/test_layers.py -k diagonal",
+    ),
+    Fault(
+        "after a silence a threshold of nothing divides",
+        "hebbian/rules/bcm.py",
+        "by = torch.maximum(threshold, square / self.tau)",
+        "by = threshold",
+        "tests/hebbian/test_component_rules.py -k silence",
+    ),
+    Fault(
+        "units that compete answer by what they receive",
+        "hebbian/layers/base.py",
+        "return Triangle() if rule.competes else LINEAR",
+        "return LINEAR",
+        "tests/hebbian/test_layers.py -k compete_answer",
+    ),
+    Fault(
         "Sanger's units see those after them as well",
         "hebbian/rules/subspace.py",
         "among.tril() if ordered else among",
@@ -113,8 +169,8 @@ FAULTS = [
     Fault(
         "a length over all samples",
         "hebbian/rules/normalised_delta.py",
-        "square = (synapse.seen_square(pre) + self.epsilon)",
-        "square = (synapse.seen_square(pre).mean(0, keepdim=True) + self.epsilon)",
+        "square, lacked = synapse.seen_square(pre) + self.epsilon,",
+        "square, lacked = synapse.seen_square(pre).mean(0, keepdim=True) + self.epsilon,",
         "tests/hebbian/test_taught_and_bounded.py",
     ),
     Fault(
@@ -127,8 +183,8 @@ FAULTS = [
     Fault(
         "a lateral layer that learns from its drive",
         "hebbian/layers/lateral.py",
-        "return self.rule.statistics(self.synapse, answer, answer, self.state, signal)",
-        "return self.rule.statistics(self.synapse, drive, answer, self.state, signal)",
+        "return self._shown(answer, answer, signal)",
+        "return self._shown(drive, answer, signal)",
         "tests/hebbian/test_layers.py",
     ),
     Fault(

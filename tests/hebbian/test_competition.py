@@ -83,12 +83,12 @@ def test_soft_hebb_by_a_loop(seed: int, anti: bool) -> None:
         for k in range(5):
             sign = -1 if anti and k != int(u.argmax()) else 1
             wanted[k] += sign * y[k] * (x - u[k] * weight[k]) / 9
-    torch.testing.assert_close(change_of(SoftHebb(0.2, 0.7, anti), weight, pre, drives), 0.2 * wanted)
+    torch.testing.assert_close(change_of(SoftHebb(0.2, 0.7, anti, scaled=False), weight, pre, drives), 0.2 * wanted)
     rates = (weight.norm(dim=1) - 1).abs().sqrt()[:, None]
     torch.testing.assert_close(
-        change_of(SoftHebb(0.2, 0.7, anti, adaptive=0.5), weight, pre, drives), 0.2 * rates * wanted
+        change_of(SoftHebb(0.2, 0.7, anti, adaptive=0.5, scaled=False), weight, pre, drives), 0.2 * rates * wanted
     )
-    scaled = change_of(SoftHebb(0.2, 0.7, anti, scaled=True), weight, pre, drives)
+    scaled = change_of(SoftHebb(0.2, 0.7, anti), weight, pre, drives)
     torch.testing.assert_close(scaled, 0.2 * wanted / wanted.abs().max())
 
 
@@ -117,7 +117,7 @@ def test_soft_hebb_draws_rows_to_length_one(adaptive: float) -> None:
     source = torch.Generator().manual_seed(0)
     pre = torch.rand(200, 6, generator=source, dtype=torch.float64)
     weight = 2 * torch.rand(4, 6, generator=source, dtype=torch.float64)
-    synapse, rule = Dense(6, 4), SoftHebb(0.3, anti=False, adaptive=adaptive)
+    synapse, rule = Dense(6, 4), SoftHebb(0.3, 1.0, adaptive=adaptive, scaled=False)
     for _ in range(1500):
         weight, _ = step(rule, synapse, weight, pre, synapse.forward(weight, pre), None)
     torch.testing.assert_close(weight.norm(dim=1), torch.ones(4, dtype=torch.float64), atol=1e-2, rtol=0)

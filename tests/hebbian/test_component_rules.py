@@ -203,6 +203,20 @@ def test_bcm_selects_one_of_two_orthogonal_patterns(divided: bool) -> None:
         assert answer.argmax() == torch.tensor(start).argmax()
 
 
+@pytest.mark.parametrize("tau", [1.0, 10.0])
+def test_the_divided_rule_stays_stable_after_a_long_silence(tau: float) -> None:
+    rule, synapse, weight = BCM(0.02, tau=tau, divided=True), Dense(2, 1), torch.tensor([[0.5, 0.5]])
+    state = rule.init_state(synapse, weight)
+    for _ in range(200):
+        weight, state = step(rule, synapse, weight, torch.zeros(4, 2), torch.zeros(4, 1), state)
+    assert weight.tolist() == [[0.5, 0.5]] and state.item() < 1e-8
+    for _ in range(50):
+        before = weight
+        weight, state = step(rule, synapse, weight, torch.ones(4, 2), synapse.forward(weight, torch.ones(4, 2)), state)
+        assert (weight - before).abs().max() <= 1.01 * 0.02 * tau
+    assert weight.isfinite().all() and weight.abs().max() < 2
+
+
 def test_bcm_is_the_mean_over_samples_of_its_formula() -> None:
     weight, pre, post = draw(7, (3, 4), (6, 4), (6, 3))
     for divided in (False, True):

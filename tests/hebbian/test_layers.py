@@ -13,23 +13,35 @@ from ebm.rows import Shared
 from hebbian import (
     Chain,
     Conv2d,
+    Covariance,
     Dense,
     Falling,
+    Gated,
     Hebb,
+    HebbianConv2d,
     HebbianLateral,
     HebbianLayer,
     HebbianLinear,
+    KrotovHopfield,
     Lateral,
     Normalise,
+    NormalisedDelta,
     Oja,
+    OjaSubspace,
     PairSTDP,
     RewardModulated,
+    Sanger,
     Scheduled,
+    SoftCompetition,
+    SoftHebb,
     ThreeFactor,
+    WinnerTakeAll,
     step,
 )
 from hebbian.layers import Identity, KWinners, Recurrent, Relu, Softmax, Triangle, learn
+from hebbian.rules import ICA, NonlinearPCA
 from hebbian.testing import Case, check_rule
+from hebbian.train import greedy, joint
 
 
 def numbers(seed: int, *shape: int) -> Tensor:
@@ -39,6 +51,95 @@ def numbers(seed: int, *shape: int) -> Tensor:
 def linear(rule, activation=Identity(), inputs: int = 4, units: int = 3, **settings) -> HebbianLinear:  # noqa: B008
     generator = torch.Generator().manual_seed(0)
     return HebbianLinear(inputs, units, rule, activation, generator=generator, **settings).double()
+
+
+# --- what a layer asks of its rule
+
+
+@pytest.mark.parametrize("p", [2.0, 3.0])
+@pytest.mark.parametrize(
+    "wrap", [lambda rule: rule, lambda rule: Chain(Scheduled(rule, Falling(1e9)), Normalise(1.0, p=3.0))]
+)
+def test_every_door_shows_krotov_and_hopfield_the_currents(p: float, wrap) -> None:
+    rule, x = KrotovHopfield(0.3, p=p, k=2), numbers(1, 7, 4)
+    layer = linear(wrap(rule))
+    weight, state = layer.weight.detach().clone(), layer.state
+    powered = weight.sign() * weight.abs() ** (p - 1)  # written out
+    wanted, _ = step(layer.rule, layer.synapse, weight, x, x @ powered.T, state)
+    train_by = {
+        "learn": lambda one: one.learn(x),
+        "joint": lambda one: joint(one, [x]),
+        "greedy": lambda one: greedy(one, [x]),
+    }
+    for name, train in train_by.items():
+        one = copy.deepcopy(layer)
+        train(one)
+        torch.testing.assert_close(one.weight.data, wanted, rtol=1e-12, atol=1e-13, msg=name)
+    assert torch.equal(layer(x), x @ weight.T)  # the answer is that of the weights
+
+
+def test_krotov_hopfield_draws_a_layer_to_its_norm() -> None:
+    x = torch.rand(32, 10, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    layer = HebbianLinear(10, 4, Scheduled(KrotovHopfield(0.02, p=3.0, anti=0.0), Falling(1500))).double()
+    layer.start_from(x, generator=torch.Generator().manual_seed(1))
+    for _ in range(1500):
+        layer.learn(x)
+    won = (x @ layer.rule.weighed(layer.weight).T).argmax(1).unique()
+    torch.testing.assert_close(
+        (layer.weight.abs() ** 3).sum(1)[won], torch.ones(len(won), dtype=torch.float64), atol=0.01, rtol=0
+    )
+
+
+@pytest.mark.parametrize("by", ["copy_", "data", "chain"])
+def test_the_nearest_row_wins_whoever_wrote_the_weight(by: str) -> None:
+    x, prototypes = numbers(2, 40, 4), 3 * numbers(3, 3, 4)
+    rule = WinnerTakeAll(0.5)
+    layer = linear(Chain(rule, Normalise(2.0)) if by == "chain" else rule)
+    if by == "chain":
+        layer.learn(x)  # another rule changes the weight after this one
+    else:
+        with torch.no_grad():
+            (layer.weight if by == "copy_" else layer.weight.data).copy_(prototypes)
+    won = torch.cdist(x, layer.weight.data).argmin(1)
+    gate = layer.statistics(x).sums["0.gate" if by == "chain" else "gate"]
+    assert torch.equal(gate, torch.bincount(won, minlength=3).double())
+
+
+def test_units_that_compete_answer_by_how_far_they_are_above_the_others() -> None:
+    for rule in (SoftHebb(0.1), KrotovHopfield(), WinnerTakeAll(0.1), Scheduled(SoftCompetition(0.1), Falling(9))):
+        assert HebbianLinear(4, 3, rule).activation == HebbianConv2d(1, 3, 2, rule).activation == Triangle()
+    for rule in (Oja(0.1), Chain(Hebb(0.1), Normalise())):
+        assert HebbianLinear(4, 3, rule).activation == Identity()
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_layers_begin_among_the_data(signed: bool) -> None:
+    x = numbers(0, 9, 4) if signed else numbers(0, 9, 4).abs()
+    x[3] = 0
+    layer = linear(SoftHebb(0.1), units=20)
+    layer.start_from(x, length=1.5, generator=torch.Generator().manual_seed(0))
+    rows = layer.weight / 1.5
+    cosines = rows @ nn.functional.normalize(x, dim=1).T
+    torch.testing.assert_close(cosines.amax(1), torch.ones(20, dtype=torch.float64))
+    assert sorted(cosines.argmax(1).unique().tolist()) == [0, 1, 2, 4, 5, 6, 7, 8]  # all but the silent one
+    conv = HebbianConv2d(1, 5, 2, SoftHebb(0.1))
+    pictures = torch.rand(3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    conv.start_from(pictures)
+    patches = nn.functional.normalize(nn.functional.unfold(pictures, 2).transpose(1, 2).flatten(0, 1), dim=1)
+    torch.testing.assert_close((conv.weight.flatten(1) / 2 @ patches.T).amax(1), torch.ones(5))
+    with pytest.raises(ValueError, match="inputs that are all zero; others are wanted"):
+        layer.start_from(torch.zeros(2, 4, dtype=torch.float64))
+    with pytest.raises(NotImplementedError, match="cannot say what one unit sees"):
+        HebbianLateral(3, Hebb(0.1)).start_from(torch.ones(2, 3))
+
+
+def test_arrays_are_taken_in_the_weights_dtype() -> None:
+    x = numbers(0, 6, 4)
+    one, other = linear(Oja(0.1)).float(), linear(Oja(0.1)).float()
+    assert torch.equal(one.learn(x.numpy()), other.learn(x.float()))  # type: ignore[arg-type]
+    assert torch.equal(one.weight, other.weight)
+    joint(one, [x.numpy()]), joint(other, [x.float()])
+    assert torch.equal(one.weight, other.weight)
 
 
 # --- activations
@@ -76,6 +177,15 @@ def test_the_mean_of_a_triangle_has_no_gradient() -> None:
         (lambda: Relu("0"), TypeError, "threshold='0'"),
         (lambda: KWinners(0), ValueError, "k=0; a whole number of at least 1"),
         (lambda: HebbianLinear(3, 2, "oja"), TypeError, "a str as its rule; a local rule"),
+        (
+            lambda: HebbianLinear(3, 2, SoftHebb),
+            TypeError,
+            r"the class SoftHebb as its rule; .* Call it .*, `SoftHebb\(\.\.\.\)`",
+        ),
+        (lambda: HebbianLinear(3, 2, Oja(0.1), Relu), TypeError, r"activation=<class .*Relu.*; a function"),
+        (lambda: Chain(Hebb), TypeError, "the class Hebb as its rule"),
+        (lambda: Scheduled(Oja, Falling(3)), TypeError, "the class Oja as its rule"),
+        (lambda: Gated(Oja), TypeError, "the class Oja as its rule"),
         (lambda: HebbianLayer(None, Oja(0.1)), TypeError, "a NoneType as its synapse"),
         (lambda: HebbianLinear(3, 2, Oja(0.1), 3.0), TypeError, r"activation=3\.0; a function"),
         (lambda: HebbianLinear(3, 2, Oja(0.1), sees="input"), ValueError, 'sees=\'input\'; "drive" or "activity"'),
@@ -263,6 +373,47 @@ def test_a_lateral_synapse_keeps_the_contract_and_has_no_diagonal() -> None:
     torch.testing.assert_close(synapse.outer_each(activity, activity).sum(0), outer)
     for rule in (Hebb(-0.1), Oja(0.1)):
         check_rule(rule, Case(synapse, weight, activity, activity + 1))
+
+
+@pytest.mark.parametrize(
+    "rule", [OjaSubspace(0.1), Sanger(0.1), NonlinearPCA(0.1), ICA(0.1), Covariance(0.1), Oja(0.1)], ids=str
+)
+def test_no_rule_reads_or_writes_a_diagonal_that_is_not_there(rule) -> None:
+    synapse, y = Lateral(4), numbers(0, 12, 4)
+    bare = synapse.others(numbers(1, 4, 4))
+    filled = bare + torch.diag(torch.tensor([3.0, -2.0, 1.0, 5.0], dtype=torch.float64))
+    state = rule.init_state(synapse, bare)
+    new, other = step(rule, synapse, bare, y, y, state)[0], step(rule, synapse, filled, y, y, state)[0]
+    assert not new.diagonal().any() and torch.equal(other.diagonal(), filled.diagonal())
+    torch.testing.assert_close(synapse.others(other), new)
+    statistics = rule.statistics(synapse, y[:5], y[:5], state) + rule.statistics(synapse, y[5:], y[5:], state)
+    change = rule.delta(statistics, filled, state)[0]
+    torch.testing.assert_close(filled + change, other)
+    for _ in range(20):
+        new, state = step(rule, synapse, new, y, y, state)
+    assert not new.diagonal().any()
+
+
+def test_lateral_units_see_the_others_and_their_means() -> None:
+    synapse, y = Lateral(3), numbers(0, 8, 3)
+    change = step(
+        Covariance(1.0),
+        synapse,
+        torch.zeros(3, 3).double(),
+        y,
+        y,
+        Covariance(1.0).init_state(synapse, torch.zeros(3, 3).double()),
+    )[0]
+    torch.testing.assert_close(change, synapse.others(torch.cov(y.T, correction=0)))
+    target = numbers(1, 8, 3)
+    wanted = torch.zeros(3, 3, dtype=torch.float64)
+    for x, t in zip(y, target, strict=True):
+        for i in range(3):
+            others = x.clone()
+            others[i] = 0
+            wanted[i] += t[i] * others / others.square().sum() / 8
+    found = step(NormalisedDelta(1.0), synapse, torch.zeros(3, 3).double(), y, 0 * y, None, target)[0]
+    torch.testing.assert_close(found, wanted)
 
 
 def test_linear_units_settle_where_a_linear_solve_says() -> None:

@@ -15,8 +15,11 @@ from hebbian.memory import (
     HopfieldMemory,
     Palimpsest,
     PseudoInverse,
+    SequenceMemory,
+    SoftmaxMemory,
     Store,
     Storkey,
+    UniversalHopfield,
     Unlearning,
 )
 from hebbian.memory.capacity import random_patterns
@@ -143,7 +146,87 @@ def test_pseudo_inverse_holds_patterns_that_are_alike_where_hebb_mixes_them() ->
     base, other = drawn(1, 80), drawn(10, 80, seed=1)
     patterns = torch.where(torch.rand(10, 80, generator=torch.Generator().manual_seed(2)) < 0.7, base, other)
     assert torch.equal(ebm.infer(written(PseudoInverse(), patterns), patterns).answer, patterns)
-    assert not torch.equal(ebm.infer(written(HebbStore(), patterns), patterns).answer, patterns)
+    with pytest.warns(
+        ebm.CapacityWarning, match="holds 10 patterns in 80 units, and 100% of the patterns are no states of rest"
+    ):
+        memory = written(HebbStore(), patterns)
+    assert not torch.equal(ebm.infer(memory, patterns).answer, patterns)
+
+
+def near(count: int, units: int, seed: int) -> Tensor:
+    """Linearly independent patterns, each one unit away from one before."""
+    generator = torch.Generator().manual_seed(seed)
+    patterns = random_patterns(1, units, generator).double()
+    for unit in torch.randperm(units, generator=generator)[: count - 1].tolist():
+        new = patterns[int(torch.randint(len(patterns), (), generator=generator))].clone()
+        new[unit] *= -1
+        patterns = torch.cat([patterns, new[None]])
+    return patterns
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("units", [5, 8, 33, 100])
+def test_pseudo_inverse_holds_patterns_one_unit_apart(units: int, dtype: torch.dtype) -> None:
+    for seed in range(6):
+        patterns = near(2 + seed * (units - 3) // 6, units, seed).to(dtype)
+        for at_once in (len(patterns), 1):
+            memory = HopfieldMemory(units, PseudoInverse(), dtype=dtype)
+            for part in patterns.split(at_once):
+                memory.add(part)
+            for order in ("cyclic", "random"):
+                assert torch.equal(ebm.infer(memory, patterns, solver=ebm.Asynchronous(order)).answer, patterns)
+
+
+def test_pseudo_inverse_added_one_by_one_in_float32_is_as_exact_as_its_weights() -> None:
+    patterns = near(8, 400, 0)
+    memory = HopfieldMemory(400, PseudoInverse(), dtype=torch.float32)
+    for part in patterns.split(1):
+        memory.add(part)
+    projection = torch.linalg.pinv(patterns) @ patterns
+    torch.testing.assert_close(
+        memory.weight.double(), projection - torch.diag(projection.diagonal()), atol=2e-9, rtol=0
+    )
+
+
+def test_a_memory_that_has_forgotten_all_of_hebb_keeps_every_state() -> None:
+    patterns, memory = drawn(7, 30).float(), HopfieldMemory(30, HebbStore())
+    memory.add(patterns)
+    for part in patterns.split(1):
+        memory.forget(part)
+    assert memory.count == 0 and not memory.weight.any()
+    states = drawn(5, 30, seed=4).float()
+    assert torch.equal(ebm.infer(memory, states).answer, states)
+
+
+def test_a_memory_that_is_too_full_warns_once_and_one_that_is_not_does_not() -> None:
+    memory = HopfieldMemory(50, HebbStore())
+    memory.add(drawn(5, 50).float())
+    with pytest.warns(ebm.CapacityWarning, match="holds 45 patterns in 50 units.* Hebb's rule holds about 7"):
+        memory.add(drawn(40, 50, seed=1).float())
+    memory.add(drawn(40, 50, seed=2).float())  # once a memory
+    memory = HopfieldMemory(20)
+    memory.add(drawn(10, 20).float())
+    with pytest.warns(ebm.CapacityWarning, match="no unit feels any other, so every state is at rest"):
+        memory.add(drawn(30, 20, seed=3).float())
+    with pytest.warns(ebm.CapacityWarning, match=r"`Hopfield.store\(patterns\)` holds 60 patterns in 100 units"):
+        ebm.Hopfield.store(drawn(60, 100))
+    ebm.Hopfield.store(drawn(10, 100))
+
+
+def test_memories_take_arrays() -> None:
+    patterns = drawn(3, 20)
+    memory = HopfieldMemory(20, dtype=torch.float64)
+    memory.add(patterns.numpy())  # type: ignore[arg-type]
+    assert torch.equal(ebm.infer(memory, patterns).answer, patterns)
+    for make in (
+        ebm.Hopfield.store,
+        ebm.DenseMemory,
+        ebm.ModernHopfield,
+        SoftmaxMemory,
+        UniversalHopfield,
+        SequenceMemory,
+    ):
+        assert make(patterns.numpy()).state_dict().keys() == make(patterns).state_dict().keys()  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("margin", [0.0, 0.5, 1.0])
@@ -191,7 +274,9 @@ def test_a_palimpsest_keeps_the_latest_and_loses_the_oldest_where_hebb_loses_all
         memory = written(store, patterns)
         assert kept(memory, patterns[-5:]) == 1.0
         assert kept(memory, patterns[:100]) < 0.1
-    assert kept(written(HebbStore(), patterns), patterns[-5:]) < 0.5
+    with pytest.warns(ebm.CapacityWarning):
+        memory = written(HebbStore(), patterns)
+    assert kept(memory, patterns[-5:]) < 0.5
 
 
 def test_a_fading_palimpsest_written_at_once_is_the_loop() -> None:
@@ -199,7 +284,11 @@ def test_a_fading_palimpsest_written_at_once_is_the_loop() -> None:
     weight = torch.zeros(12, 12, dtype=torch.float64)
     for xi in patterns:
         weight = (0.8 * weight + 2.0 * xi[:, None] * xi / 12).fill_diagonal_(0)
-    assert torch.allclose(written(Palimpsest(decay=0.2, strength=2.0), patterns).weight, weight, atol=1e-12)
+    store = Palimpsest(decay=0.2, strength=2.0)
+    assert torch.allclose(written(store, patterns).weight, weight, atol=1e-12)
+    in_parts = written(store, patterns[:2])
+    in_parts.add(patterns[2:])  # what was there fades once a pattern
+    assert torch.allclose(in_parts.weight, weight, atol=1e-12)
 
 
 # --- wrong use, and nothing lost

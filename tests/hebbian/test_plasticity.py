@@ -96,6 +96,35 @@ def test_gradients_through_chunks_are_those_through_tokens(rule) -> None:
         torch.testing.assert_close(one, other, atol=1e-9, rtol=1e-9)
 
 
+@pytest.mark.parametrize("rule", ["sum", "delta"])
+@pytest.mark.parametrize("dtype", [F64, torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_decays_of_zero_begin_anew_in_chunks_as_one_by_one(rule, dtype: torch.dtype) -> None:
+    some = read(length=9)
+    some.decay[0, 0] = some.decay[1, 3] = some.decay[1, 4] = some.decay[2, 8] = 0.0
+    some.decay[0, 5] = 1e-30
+    start, found = normal(9, 3, 4, 5).to(dtype), []
+    exact = type(some)(
+        *(leaf.to(dtype).double() for leaf in some)
+    )  # what the tokens say in their dtype, worked out exactly
+    for way, parts in (("chunks", some), ("tokens", exact)):
+        kept = dtype if way == "chunks" else F64
+        parts = type(some)(*(leaf.to(kept).clone().requires_grad_() for leaf in parts))
+        first = start.to(kept).requires_grad_()
+        answers, last = chunked(parts, rule, 4, first) if way == "chunks" else run(FastWeights(rule), parts, first)
+        grads = torch.autograd.grad(answers.double().sin().sum() + last.double().cos().sum(), [*parts, first])
+        assert answers.dtype == last.dtype == kept
+        found.append([leaf.double() for leaf in (answers.detach(), last.detach(), *grads)])
+    tolerance = 32 * torch.finfo(dtype).eps
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, atol=tolerance, rtol=tolerance)
+
+
+def test_chunks_of_no_tokens_are_refused_and_features_of_nothing_are_nothing() -> None:
+    with pytest.raises(ValueError, match="`chunked` wants at least one token"):
+        chunked(tokens(torch.ones(1, 0, 2), torch.ones(1, 0, 3)))
+    assert not sum_normalised(torch.zeros(2, 3)).any()
+
+
 def test_a_decay_that_is_strong_does_not_overflow() -> None:
     some = read(length=400)._replace(decay=torch.full((3, 400), 1e-3, dtype=F64))
     torch.testing.assert_close(chunked(some, "delta", 200)[0], run(FastWeights("delta"), some)[0])
@@ -205,7 +234,8 @@ def test_abcd_is_its_loop(bounded: bool) -> None:
                 change = a[i, j] * y[i] * x[0, t, j] + b[i, j] * x[0, t, j] + c[i, j] * y[i] + d[i, j]
                 weight[i, j] = weight[i, j] + model.rates[i, j] * change
         if bounded:
-            weight = weight / weight.abs().amax(1, keepdim=True).clamp_min(1)
+            weight = weight / weight.abs().max()  # the whole layer's, as in the authors' code
+            assert weight.abs().max() == 1
     torch.testing.assert_close(last[0], weight)
     first = model.first.clone()
     model.redraw(torch.Generator().manual_seed(3))
@@ -296,6 +326,16 @@ def test_the_bound_of_the_step_is_above_the_largest_eigenvalue_and_near_it() -> 
     assert (largest(gram) >= exact * (1 - 1e-12)).all()
     assert (largest(gram) <= 1.03 * exact).all()
     assert largest(torch.zeros(1, 3, 3)).tolist() == [0.0]
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.1])
+@pytest.mark.parametrize("scale", [1e-25, 1e-12, 1e10, 1e25])
+def test_the_linear_memory_comes_to_rest_for_keys_of_any_scale(scale: float, ridge: float) -> None:
+    keys, values = (scale * normal(0, 2, 20, 4)).float(), normal(1, 2, 20, 3).float()
+    found = ebm.infer(LinearMemory(ridge), Pairs(keys, values), steps=300)
+    assert found.status.tolist() != [ebm.Status.NONFINITE] * 2
+    best = ridge_memory(Pairs(keys.double(), values.double()), ridge)
+    torch.testing.assert_close(found.z.double() / best.abs().max(), best / best.abs().max(), atol=1e-5, rtol=0)
 
 
 def missed(memory, weight, shown: Pairs, true: Tensor, seed: int) -> float:

@@ -173,6 +173,29 @@ def test_inside_torchs_transformer_layer_it_is_called_and_not_passed_by():
         assert not torch.allclose(outer(x), wanted, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_two_masks_that_add_the_lowest_number_bar_as_infinite_ones_do(steps: int, dtype: torch.dtype):
+    layer, x = pair(batch_first=True)[0].to(dtype), normal(1, 4, 7, 12).to(dtype)
+    barred = torch.zeros(12, 7, 7, dtype=torch.bool)
+    barred[:, :, 3] = True
+    pads = padding() | (torch.arange(7) == 3)
+    low = torch.finfo(torch.float32).min
+    soft = layer(x, x, x, pads * low, attn_mask=barred * low, steps=steps)[0]
+    hard = layer(x, x, x, pads, attn_mask=barred, steps=steps)[0]
+    torch.testing.assert_close(soft, hard)
+
+
+def test_weights_are_returned_after_dropout_as_torchs_are():
+    x, found = normal(1, 2, 4, 12), []
+    for layer in pair(batch_first=True, dropout=0.5):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            found.append(layer.train()(x, x, x, average_attn_weights=False)[1])
+    torch.testing.assert_close(*found)
+    assert bool((found[0] == 0).any())
+
+
 def test_dropout_is_for_training():
     layer = HopfieldAttention(12, 3, dropout=0.5, batch_first=True, dtype=F64)
     x = normal(1, 2, 4, 12)

@@ -61,6 +61,22 @@ def test_similarities_are_what_their_names_say():
     assert torch.equal(cosine(torch.zeros(1, 6, dtype=F64), patterns), torch.zeros(1, 9, dtype=F64))
 
 
+def test_distances_survive_what_all_patterns_have_in_common():
+    x = torch.tensor([[10000.0], [10001.0], [10002.0]])
+    q = torch.tensor([[10000.3], [10001.4], [10001.8], [2e6], [-3e5]])
+    found = ebm.infer(UniversalHopfield(x, euclidean, TopK(1)), q, steps=1).answer
+    assert found.flatten().tolist() == [10000.0, 10001.0, 10002.0, 10002.0, 10000.0]
+    patterns = (normal(0, 100, 16) + 1e4).float()
+    query = (patterns.double() + 0.3 * normal(1, 100, 16)).float()
+    exact = torch.cdist(query.double(), patterns.double())
+    assert torch.equal(euclidean(query, patterns).argmax(1), exact.argmin(1))
+    torch.testing.assert_close(-euclidean(query, patterns).double(), exact, atol=0, rtol=1e-3)
+    half = normal(2, 5, 8).bfloat16()
+    assert euclidean(half, half).dtype == torch.bfloat16 and torch.equal(
+        euclidean(half, half).argmax(1), torch.arange(5)
+    )
+
+
 @pytest.mark.parametrize("similarity", [dot, cosine, euclidean, manhattan])
 def test_similarities_have_slopes_also_at_a_pattern(similarity):
     patterns = normal(1, 9, 6)

@@ -91,6 +91,19 @@ def test_the_bound_is_never_below_the_true_next_move(dtype: torch.dtype):
     assert 0.5 * small < tight <= small  # it fires for most of what is at rest, and for nothing else
 
 
+def test_the_certificate_holds_where_patterns_have_much_in_common():
+    worst = 0.0
+    for seed in range(10):
+        patterns = (normal(seed, 100, 16) + 1000).float()
+        query = (patterns[:6].double() + 0.3 * normal(seed + 100, 6, 16)).float()
+        memory = SoftmaxMemory(patterns, 0.01)
+        found = ebm.infer(memory, query, steps=30)
+        true = memory.residual(memory.point(found.z, None), None)
+        told = found.residual > 0  # a force of exactly zero is no bound
+        worst = max(worst, float((true / found.residual)[told].max()) if bool(told.any()) else 0.0)
+    assert 0.01 < worst <= 1.0
+
+
 def test_it_fires_on_a_clear_winner_and_not_on_a_false_one():
     fine = ebm.infer(SoftmaxMemory(torch.eye(2, dtype=F64), 40.0), torch.tensor([[0.9, 0.2]], dtype=F64))
     assert fine.steps.tolist() == [1] and fine.evals.tolist() == [1] and bool(fine.converged.all())

@@ -86,6 +86,32 @@ def test_each_sample_is_divided_by_its_own_length() -> None:
     assert torch.equal(silent, weight)
 
 
+@pytest.mark.parametrize("scale", [1e-24, 1e-12, 1.0, 1e25])
+@pytest.mark.parametrize("epsilon", [0.0, 1e-3])
+def test_silent_inputs_with_large_errors_change_nothing_whatever_the_scale_of_the_others(
+    scale: float, epsilon: float
+) -> None:
+    pre = scale * torch.tensor([[3.0, 4.0], [0.0, 0.0]])
+    target = torch.tensor([[5.0], [1e4]])
+    rule, synapse = NormalisedDelta(1.0, epsilon), Dense(2, 1)
+    change, _ = rule.delta(rule.statistics(synapse, pre, torch.zeros(2, 1), None, target), torch.zeros(1, 2), None)
+    wide = pre[:1].double()
+    wanted = 5 * wide / (epsilon + wide.square().sum()) / 2
+    torch.testing.assert_close(change.double(), wanted, rtol=1e-5, atol=0)
+
+
+def test_blank_patches_beside_written_ones_change_nothing() -> None:
+    synapse, rule = Conv2d(1, 2, 3), NormalisedDelta(1.0)
+    pre = torch.zeros(1, 1, 6, 6)
+    pre[..., :3, :3] = torch.arange(1.0, 10).view(3, 3)
+    post = synapse.forward(torch.zeros(synapse.weight_shape), pre)
+    found = step(rule, synapse, torch.zeros(synapse.weight_shape), pre, post, None, 100 + post)[0]
+    patches = functional.unfold(pre.double(), 3)[0].T
+    square = patches.square().sum(1, keepdim=True)
+    wanted = (100 * patches[square[:, 0] > 0] / square[square[:, 0] > 0]).sum(0) / len(patches)
+    torch.testing.assert_close(found.flatten(1).double(), wanted.expand(2, 9), rtol=1e-5, atol=1e-6)
+
+
 def test_a_convolution_divides_each_place_by_what_is_seen_there() -> None:
     synapse = Conv2d(2, 3, 3, padding=1)
     pre, weight = draw(4, (4, 2, 5, 6), tuple(synapse.weight_shape))
@@ -245,13 +271,13 @@ def test_a_chain_of_rules_with_one_signal_gives_it_to_those_that_take_it() -> No
     ("make", "error", "message"),
     [
         (lambda: Chain(), ValueError, "was given no rule"),
-        (lambda: Chain(Hebb(0.1), "oja"), TypeError, "was given a str; local rules"),
+        (lambda: Chain(Hebb(0.1), "oja"), TypeError, "was given a str as its rule; local rules"),
         (lambda: Chain(Delta(0.1), ThreeFactor(0.1)), ValueError, "different signals .*; one is wanted"),
         (lambda: Gated(Delta(0.1)), ValueError, "no gate and `Delta`, which wants the signal"),
-        (lambda: Gated("x"), TypeError, "a str; a local rule"),
+        (lambda: Gated("x"), TypeError, "a str as its rule; a local rule"),
         (lambda: Gated(Hebb(0.1), gate=0.5), TypeError, r"gate=0\.5; a function"),
         (lambda: Scheduled(Hebb(0.1), 0.5), TypeError, r"schedule=0\.5; a function"),
-        (lambda: Scheduled(0.5, Falling(1)), TypeError, "a float; a local rule"),
+        (lambda: Scheduled(0.5, Falling(1)), TypeError, "a float as its rule; a local rule"),
         (lambda: Falling(0), ValueError, "steps=0; a number above 0"),
         (lambda: Falling(3, floor=2.0), ValueError, r"floor=2\.0; a number from 0 to 1"),
     ],

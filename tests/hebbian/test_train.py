@@ -9,9 +9,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hebbian import Hebb, HebbianLateral, HebbianLinear, Oja
+from hebbian import Falling, Hebb, HebbianLateral, HebbianLinear, KrotovHopfield, Oja, Scheduled, SoftHebb
 from hebbian.layers import Relu
-from hebbian.train import features, greedy, joint, layers_of, learning, logistic, ridge
+from hebbian.train import (
+    DeadUnitsWarning,
+    dead_units,
+    features,
+    greedy,
+    joint,
+    layers_of,
+    learning,
+    logistic,
+    ridge,
+)
 
 
 def numbers(seed: int, *shape: int) -> Tensor:
@@ -55,6 +65,41 @@ def test_joint_is_all_layers_at_once() -> None:
         two.learn(one.learn(x))
     for found, wanted in zip(weights(net), weights(by_hand), strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("train", [joint, greedy])
+def test_dead_units_are_reported(train) -> None:
+    layer = HebbianLinear(5, 4, Oja(0.0), Relu()).double()
+    with torch.no_grad():
+        layer.weight.copy_(torch.ones(4, 5))
+        layer.weight[1] = layer.weight[3] = -1.0
+    net, batches = nn.Sequential(nn.Identity(), layer), [x.abs() for x in BATCHES]
+    with pytest.warns(DeadUnitsWarning, match=r"^2 of the 4 units of HebbianLinear\(.*Relu.*`layer.start_from\(x\)`"):
+        train(net, batches, epochs=2)
+    found = dead_units(net, batches)
+    assert list(found) == ["1"] and found["1"].tolist() == [1, 3]
+    assert dead_units(net, [*batches, -batches[0]])["1"].tolist() == []
+
+
+@pytest.mark.parametrize("rule", [SoftHebb(0.02), KrotovHopfield(0.02)], ids=str)
+def test_competing_units_of_a_default_layer_tell_classes_apart_better_than_random_ones(rule) -> None:
+    """Sixteen classes of noisy prototypes, as many units: behind the default activation and a start among the data."""
+    generator = torch.Generator().manual_seed(0)
+    prototypes = torch.rand(16, 40, generator=generator).pow(2)
+    labels = torch.arange(16).repeat(40)
+    x = (prototypes[labels] + 0.35 * torch.randn(640, 40, generator=generator)).clamp_min(0)
+    shuffled = torch.randperm(640, generator=generator)
+    x, labels = functional.normalize(x[shuffled], dim=1), labels[shuffled]
+    layer = HebbianLinear(40, 16, Scheduled(rule, Falling(200)), generator=generator)
+    frozen = Relu()(x @ layer.weight.detach().T)
+    layer.start_from(x, generator=generator)
+    greedy(layer, x[:320].split(32), epochs=20)
+    right = []
+    for inputs in (layer(x).detach(), frozen):
+        readout = ridge(inputs[:320], labels[:320], 1e-3)
+        right.append(float((readout(inputs[320:]).argmax(1) == labels[320:]).double().mean()))
+    assert right[0] > right[1] + 0.05
+    assert not len(dead_units(layer, [x])[""])
 
 
 def test_greedy_and_joint_differ_and_both_change_every_layer() -> None:

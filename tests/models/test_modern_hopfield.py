@@ -47,7 +47,7 @@ def test_the_closed_form_is_minus_the_gradient(beta: float):
 
 def test_one_step_is_attention_with_keys_as_values():
     patterns, q = normal(2, 12, 8), normal(3, 5, 8)
-    step = ebm.infer(ebm.ModernHopfield(patterns), q, steps=1, keep="last", stop=ebm.AtRest(0.0)).z
+    step = ebm.infer(ebm.ModernHopfield(patterns, beta=8**-0.5), q, steps=1, keep="last", stop=ebm.AtRest(0.0)).z
     attention = torch.nn.functional.scaled_dot_product_attention(q[None], patterns[None], patterns[None])[0]
     torch.testing.assert_close(step, attention, rtol=1e-10, atol=1e-12)
 
@@ -88,7 +88,7 @@ def test_learned_patterns_are_parameters_and_the_bound_follows_them():
     ebm.infer(model, q)
     with torch.no_grad():
         model.patterns.mul_(3)
-    fresh = ebm.ModernHopfield(3 * patterns)
+    fresh = ebm.ModernHopfield(3 * patterns, model.beta)
     torch.testing.assert_close(ebm.infer(model, q).energy, ebm.infer(fresh, q).energy)
     solution = ebm.infer(model, q, steps=4, adjoint=ebm.Unroll())
     solution.answer.sum().backward()
@@ -113,3 +113,30 @@ def test_other_patterns_and_queries_are_refused():
         match=re.escape("`ModernHopfield` wants a floating query `x` of shape (B, 3), one row a sample; got"),
     ):
         ebm.infer(ebm.ModernHopfield(torch.eye(3)), torch.ones(2, 4))
+
+
+def test_the_default_temperature_recalls_what_it_holds_and_completes_halves():
+    generator = torch.Generator().manual_seed(0)
+    for scale, shift in ((1.0, 0.0), (255.0, 0.0), (0.01, 0.0), (1.0, 3.0)):
+        patterns = scale * (torch.rand(100, 64, generator=generator).round() * 2 - 1) + shift * scale * torch.eye(64)[0]
+        half = patterns.clone()
+        half[:, 32:] = 0
+        memory = ebm.ModernHopfield(patterns)
+        for query in (patterns, half):
+            answer = ebm.infer(memory, query).answer
+            assert float((answer - patterns).abs().amax(1).lt(0.01 * scale).double().mean()) >= 0.95
+    assert ebm.ModernHopfield(torch.nn.Parameter(patterns)).beta == 1 / 8  # attention's own, to learn from
+    assert ebm.ModernHopfield(torch.ones(1, 4)).beta == ebm.ModernHopfield(torch.ones(3, 4)).beta == 0.5
+
+
+def test_a_temperature_that_suits_follows_the_patterns_that_are_loaded():
+    patterns = normal(0, 20, 8)
+    memory, other, told = (
+        ebm.ModernHopfield(patterns),
+        ebm.ModernHopfield(torch.zeros(20, 8)),
+        ebm.ModernHopfield(patterns, 3.0),
+    )
+    other.double().load_state_dict(memory.state_dict())
+    assert other.beta == memory.beta
+    told.load_state_dict(ebm.ModernHopfield(9 * patterns).state_dict())
+    assert told.beta == 3.0

@@ -17,13 +17,19 @@ class Store(ABC):
 
     Attributes:
         keeps: whether the memory has to keep the patterns themselves, because writing or forgetting one takes them all.
+        fills: whether too many patterns are lost together, so that a memory warns of it; not where the oldest make room.
     """
 
     keeps: ClassVar[bool] = False
+    fills: ClassVar[bool] = True
 
     @abstractmethod
     def add(self, weight: Tensor, held: Tensor, patterns: Tensor) -> Tensor:
         """The weight with ``patterns`` written, in their order; ``held`` (P, N) are those in it, empty unless ``keeps``."""
+
+    def rounding(self, weight: Tensor) -> float:
+        """How far rounding may move a field in writing; a smaller one counts as zero. By default nothing: only reading rounds, unit by unit."""
+        return 0.0
 
     def forget(self, weight: Tensor, held: Tensor, patterns: Tensor) -> Tensor:
         """The weight without ``patterns``; ``held`` are those that stay. By default all of these are written anew."""

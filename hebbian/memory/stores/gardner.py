@@ -22,8 +22,9 @@ class Gardner(Store):
       \epsilon_i^\mu = 1 \text{ where } \xi_i^\mu (W \xi^\mu)_i \le \kappa \, |w_i|, \text{ else } 0$$
 
     A perceptron a unit, all units and patterns at once, with couplings that stay symmetric, so that recall has an
-    energy. With a margin above zero patterns have basins; random ones can be stored up to loads near 2 as $\kappa \to 0$, and
-    0.5 at $\kappa = 1$.
+    energy. With a margin above zero patterns have basins. In theory random ones can be stored up to a load of 2 as $\kappa \to 0$, and of
+    0.5 at $\kappa = 1$; how many sweeps that takes grows without bound towards these limits. With 60 and 150 units and no margin a load of 1.5 was
+    reached in 5 of 6 memories, and 1.8 in none of 6 within 12,000 to 30,000 sweeps.
 
     Args:
         margin: $\kappa$, at least 0, in units of the length of a unit's weights.

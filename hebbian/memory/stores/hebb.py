@@ -39,4 +39,7 @@ class HebbStore(Store):
 
     def forget(self, weight: Tensor, held: Tensor, patterns: Tensor) -> Tensor:
         """The weight less the outer products, exactly what was added but for rounding."""
-        return (weight - patterns.T @ patterns / patterns.shape[1]).fill_diagonal_(0)
+        size = patterns.shape[1]
+        left = weight - patterns.T @ patterns / size
+        # weights are whole multiples of 1 / N: what is far below one is rounding, and would decide for a unit that feels nothing else
+        return left.masked_fill_(left.abs() < 0.25 / size, 0).fill_diagonal_(0)

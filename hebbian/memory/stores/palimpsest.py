@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -49,6 +50,7 @@ class Palimpsest(Store):
     decay: float = 0.0
     bound: float = math.inf
     strength: float = 1.0
+    fills: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         checks.part(self, "decay", self.decay)

@@ -23,7 +23,7 @@ class PseudoInverse(Store):
     the projection onto the span of the patterns. A new pattern adds $r r^\top / |r|^2$ of what the memory cannot
     explain of it, $r = \xi - W \xi$; several are added at once through an orthonormal basis of what they leave over. Nothing is inverted
     and no pattern is shown twice. The memory recalls without the diagonal of $W$, which holds every bit in place that it finds: patterns stay fixed
-    points as long as no $W_{ii}$ reaches 1, so for up to $N - 1$ random ones, and basins are wider.
+    points, and basins are wider. Where $W_{ii}$ reaches 1 the unit feels no other: it keeps the state that it is given.
 
     Args:
         tolerance: a pattern of which less than this share (in length) is new adds nothing; from 0 to 1.
@@ -53,6 +53,11 @@ class PseudoInverse(Store):
 
     def __post_init__(self) -> None:
         checks.part(self, "tolerance", self.tolerance)
+
+    def rounding(self, weight: Tensor) -> float:
+        """That of ones: where W_ii nears 1, the other weights of the unit are what their differences leave, however small."""
+        worked = torch.finfo(torch.float64).eps
+        return (torch.finfo(weight.dtype).eps + worked / max(self.tolerance, worked)) * weight.shape[0] ** 0.5
 
     def add(self, weight: Tensor, held: Tensor, patterns: Tensor) -> Tensor:
         """The projection with what is new in the patterns, in float64, less its diagonal."""
