@@ -118,12 +118,14 @@ def test_anderson_safeguards_hold(safeguard: Any):
     free = ebm.infer(
         model, 4 * X, steps=40, solver=ebm.Anderson(4, mixing=0.9, safeguard=None, every=1, spare=0.0), record=["energy", "residual"]
     ).trace
-    # the step after a rejected one is plain, and may rise
+    # a plain step, as after a rejected one, may rise
     values, others = (t["energy"] if safeguard == "energy" else t["residual"] for t in (trace, free))
     stayed = (trace["z"][1:] == trace["z"][:-1]).all(2)
     assert stayed.any(), "no proposal was ever turned down: the case is too easy"
-    plain = torch.zeros_like(stayed)
-    plain[0], plain[1:] = True, stayed[:-1]
+    z = trace["z"]
+    force = model.point(z[:-1].flatten(0, 1), model.condition((4 * X).repeat(len(z) - 1, 1))).force.view_as(z[:-1])
+    plain = ((z[1:] - z[:-1] - 0.9 * force).abs() <= 1e-12).all(2)
+    assert plain[0].all() and plain[1:][stayed[:-1]].all() and not plain.all()
     allowed = values[:-1] if safeguard == "energy" else growth * values[:-1]
     assert (values[1:] <= allowed + 1e-12)[~plain].all()
     assert (others[1:] > (others[:-1] if safeguard == "energy" else growth * others[:-1])).any()
