@@ -15,7 +15,7 @@ from ebm import rows
 from ebm.objective import Point
 from ebm.solvers.trial import Trial
 
-__all__ = ["SUFFICIENT", "at_rounding", "curve", "energy_of", "longer", "shorter", "sufficient", "teaches"]
+__all__ = ["SUFFICIENT", "at_rounding", "curve", "energy_of", "longer", "shorter", "sufficient", "teaches", "unlearnt"]
 
 SUFFICIENT = 1e-4  # Armijo's constant
 _ROUNDINGS = 10  # a force is known to so many roundings of the latent
@@ -27,6 +27,7 @@ def energy_of(point: Point) -> Tensor:
     return point.energy
 
 
+@torch.no_grad()
 def sufficient(trial: Trial, point: Point, drop: Tensor, bend: Tensor, reference: Tensor | None = None) -> Tensor:
     """Whether a trial lowers the energy enough below ``reference`` (None: the energy of the point), bool (B,).
 
@@ -45,8 +46,7 @@ def sufficient(trial: Trial, point: Point, drop: Tensor, bend: Tensor, reference
 
 def longer(size: Tensor, squared: Tensor, bend: Tensor, growth: float) -> Tensor:
     """The step size ``squared / bend`` of Barzilai and Borwein, at most ``growth`` times the last one; so where it bends down."""
-    # a sample at rest accepts every trial: unbounded, its step size would overflow, and inf * 0 poison a gradient
-    most = (size * growth).clamp_max(torch.finfo(size.dtype).max ** 0.5)
+    most = (size * growth).clamp_max(torch.finfo(size.dtype).max ** 0.5)  # where it only ever bends down
     proposal = squared / torch.where(bend > 0, bend, torch.ones_like(bend))
     return torch.where(bend > 0, proposal.clamp(size * min(0.1, 1 / growth), most), most)
 
@@ -70,11 +70,20 @@ def at_rounding(length: Tensor, z: Any) -> Tensor:
 
 
 def teaches(length: Tensor, z: Any) -> Tensor:
-    """Whether a move of this root mean square (B,) is long enough that the change of the force is no rounding."""
+    """Whether a move of this root mean square (B,) is long enough that the change of the force is no rounding.
+
+    What a shorter one would teach is noise: a sample at rest passes every test, and its settings would wander off.
+    """
     return length > _ROUNDINGS * _resolution(z)
 
 
+def unlearnt(size: Tensor, first: float, growth: float) -> Tensor:
+    """The step size after a move that teaches nothing: the same, or on its way back up to the first one."""
+    return torch.maximum(size, (size * growth).clamp_max(first))
+
+
+@torch.no_grad()
 def _resolution(z: Any) -> Tensor:
-    size = rows.rms(z)
-    tiny = torch.finfo(size.dtype).eps
-    return tiny * (size + tiny)
+    """How far apart numbers of the size of a latent are, (B,); a latent of any size, down to where its square vanishes."""
+    size, limits = rows.rms(z), torch.finfo(rows.first_leaf(z).dtype)
+    return limits.eps * (size + limits.tiny**0.5)

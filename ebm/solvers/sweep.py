@@ -202,10 +202,10 @@ class _PartView(View):
     def _within(self, product: Product) -> Product:
         """A product with the whole latent, for directions of this part and seen by it."""
 
-        def asked(direction: Any) -> Any:
+        def asked(direction: Any, needed: Tensor | None = None) -> Any:
             parts = [torch.zeros_like(leaf) for leaf in self._sweep._split(self._point.z)]
             parts[self._index] = direction
-            found = product(self._sweep._joined(parts, self._point.z))
+            found = product(self._sweep._joined(parts, self._point.z), needed)
             return self._sweep._split(found)[self._index]
 
         return asked
