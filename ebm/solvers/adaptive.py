@@ -18,7 +18,6 @@ from ebm.solvers.armijo import (
     longer,
     shorter,
     teaches,
-    unlearnt,
 )
 from ebm.solvers.base import Field, Info, Solver, Step
 from ebm.solvers.descent import positive
@@ -92,9 +91,7 @@ class AdaptiveDescent(Solver):
         squared = torch.where(known, size * bend * (bend / torch.where(known, change, torch.ones_like(change))), drop)
         following = torch.where(
             accepted,
-            torch.where(
-                learned, longer(size, squared, bend, self.growth), unlearnt(size, self.first, self.growth)
-            ),
+            torch.where(learned, longer(size, squared, bend, self.growth), size),
             shorter(size, drop, curve(bend, drop, rise), trial.finite),
         )
         # after a failure a move within rounding that gains nothing is the end, too; before one the step size is yet to grow

@@ -72,11 +72,12 @@ class Accelerated(Solver):
         move = rows.map_rows(torch.sub, after.z, before.z)
         bend = rows.dot(move, rows.map_rows(torch.sub, before.force, after.force))
         squared = rows.dot(move, move)
-        tie = 1 + torch.finfo(squared.dtype).eps ** 0.5  # else a bit decides where the first step size is 1 / L
-        accepted = trial.finite & (size * bend <= tie * squared)
         length = rows.rms(move).detach()
-        # at rest every move passes: the step size stays
-        longer = torch.where(teaches(length, point.z), _longer(size, memory["found"], age == 1), size)
+        taught = teaches(length, point.z)
+        tie = 1 + torch.finfo(squared.dtype).eps ** 0.5  # else a bit decides where the first step size is 1 / L
+        # at rest the curvature of a move is rounding, which is not to set a step size
+        accepted = trial.finite & ((size * bend <= tie * squared) | ~taught)
+        longer = torch.where(taught, _longer(size, memory["found"], age == 1), size)
         shorter = _shorter(size, squared, bend, trial.finite)
         if self.restart == "energy":
             older = torch.where(energy_of(trial.point) > energy_of(point), torch.ones_like(age), older)
@@ -89,14 +90,26 @@ class Accelerated(Solver):
         }
         new = Point(*rows.where(accepted, tuple(trial.point), tuple(point)))
         stalled = ~accepted & at_rounding(length * (shorter / size), point.z)
-        return Step(ended(field, new, stalled), memory, Info(accepted, stalled))
+        return Step(ended(field, new, stalled, self._kinks(memory)), memory, Info(accepted, stalled))
+
+    @torch.no_grad()
+    def _length(self, field: Field, point: Point, memory: Any) -> Tensor:
+        """How far the force or the momentum moves a sample, a root mean square, (B,)."""
+        ahead, past = (
+            rows.rms(rows.map_rows(torch.sub, point.z, other))
+            for other in (self.landing(field, point, memory["size"]), memory["landing"])
+        )
+        return torch.maximum(ahead, past)
+
+    def _kinks(self, memory: Any) -> Tensor | None:
+        """The size of a proximal step, where rest is one that leads nowhere."""
+        return None
 
     def _settled(self, field: Field, point: Point, memory: Any) -> tuple[Point, Any, Tensor | None]:
         """As `settled`, where neither force nor momentum moves a sample; the momentum, which is rounding, gets no derivative."""
         if not torch.is_grad_enabled():
             return point, memory, None
-        past = rows.rms(rows.map_rows(torch.sub, point.z, memory["landing"]))
-        new, memory, calm = settled(field, point, memory, torch.maximum(memory["size"] * rows.rms(point.force), past))
+        new, memory, calm = settled(field, point, memory, self._length(field, point, memory), self._kinks(memory))
         if calm is None:
             return point, memory, None
         follow = rows.map_rows(lambda past, z: past.detach() + (z - z.detach()), memory["landing"], new.z)

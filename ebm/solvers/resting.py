@@ -22,7 +22,9 @@ __all__ = ["ended", "settled"]
 _PRODUCTS = 50  # where they do not suffice, the next step at rest goes on
 
 
-def settled(field: Field, point: Point, memory: Any, length: Tensor) -> tuple[Point, Any, Tensor | None]:
+def settled(
+    field: Field, point: Point, memory: Any, length: Tensor, size: Tensor | None = None
+) -> tuple[Point, Any, Tensor | None]:
     r"""The same point and memory, with the derivative of the rest instead of that of the way there, where the sample rests.
 
     A sample rests if its next move, of root mean square ``length``, is below two thirds of the digits of its latent. Newton's step changes nothing at rest, where the force F vanishes, but its derivative is right whatever came before:
@@ -32,6 +34,9 @@ def settled(field: Field, point: Point, memory: Any, length: Tensor) -> tuple[Po
     H is the Hessian of the energy, and the derivative :math:`\partial F` holds z fixed. The backward pass applies
     :math:`H^{-1}` by conjugate gradients; what these do not reach, such as a direction in which the energy does not bend,
     keeps the derivative it had. Force and memory of these rows get none: they are rounding.
+
+    Where rest is a proximal step that leads nowhere, :math:`z = P(z + a F)`, ``size`` is a; with D the derivative of P, which
+    is a symmetric matrix, the system is :math:`dz = D (dz - a H dz + a\, \partial F)`.
 
     Returns:
         The point, the memory and which samples rest, bool (B,); without a graph what was given, and None.
@@ -45,64 +50,62 @@ def settled(field: Field, point: Point, memory: Any, length: Tensor) -> tuple[Po
     calm = length.detach() <= torch.finfo(size.dtype).eps ** (2 / 3) * size
     if not bool(calm.any()):
         return point, memory, None
-    return _resting(field, point, calm), held(memory, ~calm), calm
+    return _resting(field, point, calm, size), held(memory, ~calm), calm
 
 
-def ended(field: Field, point: Point, stalled: Tensor | None) -> Point:
+def ended(field: Field, point: Point, stalled: Tensor | None, size: Tensor | None = None) -> Point:
     """The same point; samples that can make no further progress are at rest as well as their energies can tell."""
     if stalled is None or not torch.is_grad_enabled() or torch.compiler.is_compiling() or not bool(stalled.any()):
         return point
-    return _resting(field, point, stalled)
+    return _resting(field, point, stalled, size)
 
 
-def _resting(field: Field, point: Point, calm: Tensor) -> Point:
-    inverse = _Inverse(calm, point.z)
-    here = rows.unflatten(_Gate.apply(inverse, rows.flatten(point.z)), point.z)
-    inverse.latent, inverse.force = here, field(here).force
-    there = rows.unflatten(
-        _Settled.apply(inverse, rows.flatten(point.z), rows.flatten(inverse.force)), point.z
-    )
+def _resting(field: Field, point: Point, calm: Tensor, size: Tensor | None) -> Point:
+    flat = rows.flatten(point.z)
+    here = rows.unflatten(_Gate.apply(flat), point.z)
+    force = field.aside(here).force
+    if size is None:
+        inverse, moved = _Inverse(calm, here, force), force
+    else:
+        ahead = rows.add(here, force, size)
+        moved = field.prox(ahead, size)
+        inverse = _Kinked(calm, here, force, size, ahead, moved)
+    there = rows.unflatten(_Settled.apply(inverse, flat, rows.flatten(moved)), point.z)
     return Point(rows.where(calm, there, point.z), point.energy, held(point.force, ~calm))
 
 
 class _Inverse:
-    """Solutions of :math:`H w = v` for samples at rest, and what is left of v."""
+    """Solutions of :math:`H w = v` for samples at rest, and what is left of v; H is minus the derivative of ``force`` in ``z``."""
 
-    def __init__(self, calm: Tensor, like: Any) -> None:
-        self.calm, self.like = calm, like
-        self.latent: Any = None
-        self.force: Any = None
-
-    def product(self, direction: Tensor) -> Tensor:
-        """H times a direction, (B, D)."""
-        along = list(rows.leaves(rows.unflatten(direction, self.like)))
-        found = torch.autograd.grad(
-            list(rows.leaves(self.force)),
-            list(rows.leaves(self.latent)),
-            along,
-            retain_graph=True,
-            create_graph=torch.is_grad_enabled(),
-            materialize_grads=True,
-        )
-        return -rows.flatten(tuple(found))
+    def __init__(self, calm: Tensor, z: Any, force: Any) -> None:
+        self.calm, self.z, self.force = calm, z, force
 
     def __call__(self, right: Tensor) -> tuple[Tensor, Tensor]:
-        """w and the residual v - H w, which is zero where only rounding is left of it; of other samples, zero and v.
+        """w and v - H w; of samples that are not at rest zero and v."""
+        found, rest = self._solved(self._bent, torch.where(self.calm[:, None], right, 0.0))
+        return found, torch.where(self.calm[:, None], rest, right)
+
+    def _bent(self, direction: Tensor) -> Tensor:
+        return -_pulled(direction, self.force, self.z)
+
+    def _solved(self, product: Callable[[Tensor], Tensor], right: Tensor) -> tuple[Tensor, Tensor]:
+        """The solution for a symmetric matrix without negative eigenvalues, and the residual: zero where it is rounding.
 
         Source: Hestenes and Stiefel (1952).
         """
-        eps = 10 * torch.finfo(right.dtype).eps
+        limits = torch.finfo(right.dtype)
+        eps = 10 * limits.eps
         unit = right.detach().abs().amax(1, keepdim=True)  # squares of small numbers would underflow
         unit = torch.where(unit > 0, unit, torch.ones_like(unit))
-        rest = torch.where(self.calm[:, None], right / unit, 0.0)
-        found, along, square = torch.zeros_like(rest), rest, _dot(rest, rest)
+        rest = along = right / unit
+        found, square = torch.zeros_like(rest), _dot(rest, rest)
         goal, steepest, active = eps * eps * square, torch.zeros_like(square), square > 0
         for _ in range(_PRODUCTS):
             if not bool(active.any()):
                 break
-            bent = self.product(along)
+            bent = product(along)
             length, curve = _dot(along, along), _dot(along, bent)
-            steepest = torch.maximum(steepest, (curve / length.clamp_min(torch.finfo(right.dtype).tiny)).detach())
+            steepest = torch.maximum(steepest, (curve / length.clamp_min(limits.tiny)).detach())
             up = active & (curve > eps * steepest * length)
             size = torch.where(up, square, 0.0) / torch.where(up, curve, 1.0)
             found = torch.addcmul(found, size[:, None], along)
@@ -111,23 +114,53 @@ class _Inverse:
             ratio = torch.where(up, new, 0.0) / torch.where(up, square, 1.0)
             along = torch.addcmul(rest, ratio[:, None], along)
             square, active = torch.where(up, new, square), up & (new > goal)
-        rest = torch.where((square <= goal)[:, None], 0.0, rest)
-        return unit * found, torch.where(self.calm[:, None], unit * rest, right)
+        return unit * found, unit * torch.where((square <= goal)[:, None], 0.0, rest)
+
+
+class _Kinked(_Inverse):
+    r"""Solutions of :math:`w - (I - a H) D w = v`: with :math:`D w = D u` it is :math:`(D - D^2 + a D H D) u = D v`."""
+
+    def __init__(self, calm: Tensor, z: Any, force: Any, size: Tensor, ahead: Any, moved: Any) -> None:
+        super().__init__(calm, z, force)
+        self.size, self.ahead, self.moved = size[:, None], ahead, moved
+
+    def __call__(self, right: Tensor) -> tuple[Tensor, Tensor]:
+        """w and what is left of v; of samples that are not at rest zero and v."""
+        calm = self.calm[:, None]
+        own = torch.where(calm, right, 0.0)
+        found, rest = self._solved(self._shrunk, self._projected(own))
+        inside = self._projected(found)
+        found, rest = (part - self.size * self._bent(part) for part in (inside, rest))
+        return own + found, torch.where(calm, rest, right)
+
+    def _projected(self, direction: Tensor) -> Tensor:
+        return _pulled(direction, self.moved, self.ahead)
+
+    def _shrunk(self, direction: Tensor) -> Tensor:
+        inside = self._projected(direction)
+        return self._projected(direction - inside + self.size * self._bent(inside))
+
+
+def _pulled(direction: Tensor, outcome: Any, origin: Any) -> Tensor:
+    """The product of a direction (B, D) with the derivative of a row tree in another."""
+    ends, inputs = list(rows.leaves(outcome)), list(rows.leaves(origin))
+    along = list(rows.leaves(rows.unflatten(direction, outcome)))
+    found = torch.autograd.grad(
+        ends, inputs, along, retain_graph=True, create_graph=torch.is_grad_enabled(), materialize_grads=True
+    )
+    return rows.flatten(tuple(found))
 
 
 class _Gate(torch.autograd.Function):
-    """The latent, which sends nothing back where `_Settled` has said what is left; but in a derivative of second order."""
+    """The latent, which sends nothing back, since `_Settled` has said what is left; but in a derivative that has a graph."""
 
     @staticmethod
-    def forward(ctx: Any, inverse: _Inverse, z: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx.inverse = inverse
+    def forward(ctx: Any, z: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         return z.view_as(z)
 
     @staticmethod
-    def backward(ctx: Any, cotangent: Tensor) -> tuple[None, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        if torch.is_grad_enabled():
-            return None, cotangent
-        return None, torch.zeros_like(cotangent)
+    def backward(ctx: Any, cotangent: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return cotangent if torch.is_grad_enabled() else torch.zeros_like(cotangent)
 
 
 class _Settled(torch.autograd.Function):

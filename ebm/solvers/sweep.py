@@ -155,6 +155,9 @@ class _PartView(View):
         self._seen.append((whole, self._samples))
         return self._sweep._part(whole, self._index)
 
+    def aside(self, z: Any) -> Point:
+        return self._sweep._part(self.field.aside(self._around(z)), self._index)
+
     def curvature(self, z: Any) -> Product:
         return self._within(self.field.curvature(self._around(z)))
 

@@ -61,7 +61,8 @@ def evaluate_trial(
         live = live if calm is None else live & ~calm
         known = live & good
     if not bool(sound.all()):
-        stand_in = rows.map_rows(lambda leaf: leaf.detach().clamp(-most, most), fallback.z)
+        near = rows.map_rows(lambda leaf: leaf.detach().clamp(-most, most), fallback.z)
+        stand_in = rows.where(rows.rms(fallback.z) < most, fallback.z, near)
         again = field(rows.where(sound, z, stand_in))
         point = Point(*rows.where(sound, tuple(again), _detached(tuple(point))))
     return Trial(point, finite, live, held(fallback, known), held(point, known))
