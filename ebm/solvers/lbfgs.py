@@ -91,13 +91,13 @@ class LBFGS(Solver):
         pairs, scale, size = memory["pairs"], memory["scale"], memory["size"]
         if calm is not None:
             force, along = rows.flatten(point.force), held(along, ~calm)
-        slope = _dot(force, along)
+        move = along * size[:, None]
+        slope = _dot(force, move)
         downhill = slope > 0  # fails by rounding only; at rest too, where nothing changes
         if not all_known(downhill):
             along = rows.where(downhill, along, force * scale[:, None])
-            slope = _dot(force, along)
-        slope = size * slope
-        move = along * size[:, None]
+            move = along * size[:, None]
+            slope = _dot(force, move)
         trial = evaluate_trial(field, rows.add(point.z, rows.unflatten(move, point.z)), point, calm=calm)
         force, there = rows.flatten(trial.before.force), rows.flatten(trial.after.force)
         move, slope, along = held((move, slope, along), trial.live)

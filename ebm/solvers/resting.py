@@ -46,8 +46,8 @@ def settled(
     """
     if not torch.is_grad_enabled() or torch.compiler.is_compiling():
         return point, memory, None
-    size = rows.rms(point.z).detach()
-    calm = length.detach() <= torch.finfo(size.dtype).eps ** (2 / 3) * size
+    far = rows.rms(point.z).detach()
+    calm = length.detach() <= torch.finfo(far.dtype).eps ** (2 / 3) * far
     if not bool(calm.any()):
         return point, memory, None
     return _resting(field, point, calm, size), held(memory, ~calm), calm
@@ -62,14 +62,13 @@ def ended(field: Field, point: Point, stalled: Tensor | None, size: Tensor | Non
 
 def _resting(field: Field, point: Point, calm: Tensor, size: Tensor | None) -> Point:
     flat = rows.flatten(point.z)
-    here = rows.unflatten(_Gate.apply(flat), point.z)
-    force = field.aside(here).force
-    if size is None:
-        inverse, moved = _Inverse(calm, here, force), force
-    else:
-        ahead = rows.add(here, force, size)
-        moved = field.prox(ahead, size)
-        inverse = _Kinked(calm, here, force, size, ahead, moved)
+    flat = flat if flat.requires_grad else flat.detach().requires_grad_()
+    inverse = _Inverse(calm) if size is None else _Kinked(calm, size)
+    here = inverse.z = rows.unflatten(_Gate.apply(inverse, flat), point.z)
+    moved = inverse.force = field.aside(here).force
+    if isinstance(inverse, _Kinked):
+        inverse.ahead = rows.add(here, moved, size)
+        moved = inverse.moved = field.prox(inverse.ahead, size)
     there = rows.unflatten(_Settled.apply(inverse, flat, rows.flatten(moved)), point.z)
     return Point(rows.where(calm, there, point.z), point.energy, held(point.force, ~calm))
 
@@ -77,8 +76,11 @@ def _resting(field: Field, point: Point, calm: Tensor, size: Tensor | None) -> P
 class _Inverse:
     """Solutions of :math:`H w = v` for samples at rest, and what is left of v; H is minus the derivative of ``force`` in ``z``."""
 
-    def __init__(self, calm: Tensor, z: Any, force: Any) -> None:
-        self.calm, self.z, self.force = calm, z, force
+    def __init__(self, calm: Tensor) -> None:
+        self.calm = calm
+        self.z: Any = None
+        self.force: Any = None
+        self.once = True  # whether nobody has asked for a derivative of the derivative
 
     def __call__(self, right: Tensor) -> tuple[Tensor, Tensor]:
         """w and v - H w; of samples that are not at rest zero and v."""
@@ -120,9 +122,11 @@ class _Inverse:
 class _Kinked(_Inverse):
     r"""Solutions of :math:`w - (I - a H) D w = v`: with :math:`D w = D u` it is :math:`(D - D^2 + a D H D) u = D v`."""
 
-    def __init__(self, calm: Tensor, z: Any, force: Any, size: Tensor, ahead: Any, moved: Any) -> None:
-        super().__init__(calm, z, force)
-        self.size, self.ahead, self.moved = size[:, None], ahead, moved
+    def __init__(self, calm: Tensor, size: Tensor) -> None:
+        super().__init__(calm)
+        self.size = size[:, None]
+        self.ahead: Any = None
+        self.moved: Any = None
 
     def __call__(self, right: Tensor) -> tuple[Tensor, Tensor]:
         """w and what is left of v; of samples that are not at rest zero and v."""
@@ -152,19 +156,25 @@ def _pulled(direction: Tensor, outcome: Any, origin: Any) -> Tensor:
 
 
 class _Gate(torch.autograd.Function):
-    """The latent, which sends nothing back, since `_Settled` has said what is left; but in a derivative that has a graph."""
+    """The latent that the force is evaluated at. It sends nothing back, since `_Settled` says all that is left."""
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def forward(ctx: Any, inverse: _Inverse, z: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx.inverse = inverse
         return z.view_as(z)
 
     @staticmethod
-    def backward(ctx: Any, cotangent: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return cotangent if torch.is_grad_enabled() else torch.zeros_like(cotangent)
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[None, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return None, torch.zeros_like(cotangent) if ctx.inverse.once else cotangent
 
 
 class _Settled(torch.autograd.Function):
-    """The latent, with the derivative of a Newton step from it."""
+    """The latent, with the derivative of a Newton step from it.
+
+    What is left of a cotangent is known to be nothing, where it is rounding; the sum of the two ways back, over the latent
+    and over the force, would be of the size of that rounding, and the way before rest may be chaotic. A derivative of
+    second order needs both ways.
+    """
 
     @staticmethod
     def forward(ctx: Any, inverse: _Inverse, z: Tensor, force: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -173,8 +183,10 @@ class _Settled(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor) -> tuple[None, Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        found, rest = ctx.inverse(cotangent)
-        return None, cotangent if torch.is_grad_enabled() else rest, found
+        inverse = ctx.inverse
+        inverse.once = inverse.once and not torch.is_grad_enabled()
+        found, rest = inverse(cotangent)
+        return None, rest if inverse.once else cotangent, found
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
