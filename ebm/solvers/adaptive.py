@@ -97,4 +97,8 @@ class AdaptiveDescent(Solver):
         # after a failure a move within rounding that gains nothing is the end, too; before one the step size is yet to grow
         tied = memory["shrunk"] & (rise >= 0) & at_rounding(0.1 * size * length, point.z)
         stalled = (~accepted & at_rounding(following * length, point.z)) | (tied & (drop > 0))
-        return Step(ended(field, new, stalled), held({"size": following, "shrunk": ~accepted}, trial.live), Info(accepted, stalled))
+        return Step(
+            ended(field, new, stalled),
+            held({"size": following, "shrunk": ~accepted}, trial.live),
+            Info(accepted, stalled),
+        )

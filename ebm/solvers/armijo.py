@@ -27,7 +27,6 @@ def energy_of(point: Point) -> Tensor:
     return point.energy
 
 
-@torch.no_grad()
 def sufficient(trial: Trial, point: Point, drop: Tensor, bend: Tensor, reference: Tensor | None = None) -> Tensor:
     """Whether a trial lowers the energy enough below ``reference`` (None: the energy of the point), bool (B,).
 
@@ -58,15 +57,16 @@ def curve(bend: Tensor, drop: Tensor, rise: Tensor) -> Tensor:
 
 def shorter(size: Tensor, drop: Tensor, curve: Tensor, finite: Tensor, least: Tensor | None = None) -> Tensor:
     """The minimum of the parabola with this slope and quadratic part, kept within ``least`` (None: a tenth) and a half."""
-    lowest = 0.5 * size * drop / torch.where(curve > 0, curve, torch.ones_like(curve))
+    up = finite & (curve > 0)
+    lowest = 0.5 * size * torch.where(up, drop, torch.zeros_like(drop)) / torch.where(up, curve, torch.ones_like(curve))
     ratio = (lowest / size).clamp_max(0.5)
     ratio = ratio.clamp_min(0.1) if least is None else torch.maximum(ratio, least)
-    return size * torch.where(finite & (curve > 0), ratio, torch.full_like(ratio, 0.1))
+    return size * torch.where(up, ratio, torch.full_like(ratio, 0.1))
 
 
 def at_rounding(length: Tensor, z: Any) -> Tensor:
     """Whether a move of this root mean square (B,) would vanish in the rounding of the latent."""
-    return length <= 0.1 * _resolution(z)
+    return length <= _roundings(z, 0.1)
 
 
 def teaches(length: Tensor, z: Any) -> Tensor:
@@ -74,7 +74,7 @@ def teaches(length: Tensor, z: Any) -> Tensor:
 
     What a shorter one would teach is noise: a sample at rest passes every test, and its settings would wander off.
     """
-    return length > _ROUNDINGS * _resolution(z)
+    return length > _roundings(z, _ROUNDINGS)
 
 
 def unlearnt(size: Tensor, first: float, growth: float) -> Tensor:
@@ -82,8 +82,7 @@ def unlearnt(size: Tensor, first: float, growth: float) -> Tensor:
     return torch.maximum(size, (size * growth).clamp_max(first))
 
 
-@torch.no_grad()
-def _resolution(z: Any) -> Tensor:
-    """How far apart numbers of the size of a latent are, (B,); a latent of any size, down to where its square vanishes."""
+def _roundings(z: Any, times: float) -> Tensor:
+    """So many times the rounding of a latent, (B,), which may be of any size, down to where its square vanishes."""
     size, limits = rows.rms(z), torch.finfo(rows.first_leaf(z).dtype)
-    return limits.eps * (size + limits.tiny**0.5)
+    return (size + limits.tiny**0.5) * (times * limits.eps)

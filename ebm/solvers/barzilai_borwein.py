@@ -93,7 +93,11 @@ class BarzilaiBorwein(Solver):
         before, after, move = trial.before, trial.after, held(move, trial.live)
         change = rows.map_rows(torch.sub, before.force, after.force)
         # products with the move, not of forces: it has the size of the latent, so that no square leaves the range
-        drop, bend, turn = rows.dot(move, before.force), rows.dot(move, change), rows.dot(rows.scale(change, size), change)
+        drop, bend, turn = (
+            rows.dot(move, before.force),
+            rows.dot(move, change),
+            rows.dot(rows.scale(change, size), change),
+        )
         accepted = sufficient(trial, point, drop, bend, energies.amax(1))
         new = Point(*rows.where(accepted, tuple(trial.point), tuple(point)))
         rise = energy_of(after) - energy_of(before)

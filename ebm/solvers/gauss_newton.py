@@ -84,9 +84,7 @@ class GaussNewton(Solver):
         )
         point, memory, calm = settled(field, point, memory, rows.rms(inner.move))
         inner, damping = (inner, damping) if calm is None else held((inner, damping), ~calm)
-        trial = evaluate_trial(
-            field, rows.add(point.z, rows.unflatten(inner.move, point.z)), point, calm=calm
-        )
+        trial = evaluate_trial(field, rows.add(point.z, rows.unflatten(inner.move, point.z)), point, calm=calm)
         inner, force, there = held(inner, trial.live), rows.flatten(trial.before.force), rows.flatten(trial.after.force)
         slope = (force * inner.move).sum(1)
         accepted = sufficient(trial, point, slope, slope - (there * inner.move).sum(1))

@@ -106,7 +106,7 @@ class LBFGS(Solver):
         certain = all_known(accepted)
         if not certain:  # a rejected move may be infinite
             move, there = rows.where(accepted, (move, there), (torch.zeros_like(move), force))
-        pair, scale = _learnt(move, force - there, accepted & learned, slope - slope_there, scale)
+        pair, scale = _learnt(move, force - there, accepted & learned, slope - slope_there, scale, size)
         # at rest every trial passes: the step size is not to grow with each
         grown = torch.where(learned, (2 * size).clamp_max(1e6), size)
         size, stalled = torch.where(pair.inverse > 0, torch.ones_like(size), grown), None
@@ -144,13 +144,14 @@ def _used(pairs: tuple[Pair, ...]) -> tuple[Pair, ...]:
     return pairs[blank:]
 
 
-def _learnt(move: Tensor, change: Tensor, accepted: Tensor, overlap: Tensor, scale: Tensor) -> tuple[Pair, Tensor]:
+def _learnt(
+    move: Tensor, change: Tensor, accepted: Tensor, overlap: Tensor, scale: Tensor, size: Tensor
+) -> tuple[Pair, Tensor]:
     """The pair of a move whose product with the change is ``overlap``, and the scale it suggests."""
     floor, one = torch.finfo(scale.dtype), torch.ones_like(overlap)
     positive = accepted & (overlap > floor.tiny)
     safe = torch.where(positive, overlap, one)
-    # the change in units of what it would be along the move: its own square may leave the range
-    unit = torch.where(positive, _dot(move, move), one) / safe
+    unit = size * scale  # about what turns a force into a move: the square of a change of forces may leave the range
     square = _dot(change * unit[:, None], change)
     positive = positive & (overlap * unit > floor.eps * scale * square) & (square > floor.tiny)
     safe = torch.where(positive, overlap, one)

@@ -81,9 +81,7 @@ class NewtonCG(Solver):
         )
         point, memory, calm = settled(field, point, memory, rows.rms(inner.move))
         inner = inner if calm is None else held(inner, ~calm)
-        trial = evaluate_trial(
-            field, rows.add(point.z, rows.unflatten(inner.move, point.z)), point, calm=calm
-        )
+        trial = evaluate_trial(field, rows.add(point.z, rows.unflatten(inner.move, point.z)), point, calm=calm)
         inner, force, there = held(inner, trial.live), rows.flatten(trial.before.force), rows.flatten(trial.after.force)
         slope = _dot(force, inner.move)
         accepted = sufficient(trial, point, slope, slope - _dot(there, inner.move))
@@ -92,7 +90,11 @@ class NewtonCG(Solver):
         radius = _next_radius(memory["radius"], inner, length, trial.before, trial.after, accepted)
         forcing = forcing_after(memory["forcing"], force, there, accepted, self.forcing)
         stalled = ~accepted & at_rounding(radius, point.z)
-        return Step(ended(field, new, stalled), held({"radius": radius, "forcing": forcing}, trial.live), Info(accepted, stalled))
+        return Step(
+            ended(field, new, stalled),
+            held({"radius": radius, "forcing": forcing}, trial.live),
+            Info(accepted, stalled),
+        )
 
 
 def inner_settings(owner: str, products: int, forcing: float) -> None:

@@ -67,8 +67,8 @@ def _resting(field: Field, point: Point, calm: Tensor, size: Tensor | None) -> P
     here = inverse.z = rows.unflatten(_Gate.apply(inverse, flat), point.z)
     moved = inverse.force = field.aside(here).force
     if isinstance(inverse, _Kinked):
-        inverse.ahead = rows.add(here, moved, size)
-        moved = inverse.moved = field.prox(inverse.ahead, size)
+        inverse.ahead = rows.add(here, moved, inverse.step)
+        moved = inverse.moved = field.prox(inverse.ahead, inverse.step)
     there = rows.unflatten(_Settled.apply(inverse, flat, rows.flatten(moved)), point.z)
     return Point(rows.where(calm, there, point.z), point.energy, held(point.force, ~calm))
 
@@ -124,7 +124,7 @@ class _Kinked(_Inverse):
 
     def __init__(self, calm: Tensor, size: Tensor) -> None:
         super().__init__(calm)
-        self.size = size[:, None]
+        self.step, self.size = size, size[:, None]
         self.ahead: Any = None
         self.moved: Any = None
 

@@ -54,10 +54,12 @@ def evaluate_trial(
     if not torch.is_grad_enabled():
         return Trial(point, finite, None, fallback, point)
     with torch.no_grad():
-        most = _most(good.device, point)
-        tame = rows.rms(z) < most
-        sound = tame & finite
-        live = tame & (rows.rms(fallback.force) < most) & ~((rows.rms(point.force) >= most) & good)
+        limits = torch.finfo(rows.first_leaf(point.force).dtype)
+        most = (limits.max * limits.eps) ** 0.5  # beyond, squares of what is computed from a latent overflow
+        sound = finite & (rows.rms(z) < most)
+        # settings are quotients of squares
+        parts = (z, fallback.z, fallback.force, rows.where(good, point.force, fallback.force))
+        live = torch.stack([rows.rms(part) for part in parts]).amax(0) < limits.max**0.25
         live = live if calm is None else live & ~calm
         known = live & good
     if not bool(sound.all()):
@@ -72,18 +74,11 @@ def held(tree: Any, live: Tensor | None) -> Any:
     """The same tree, of which only the rows ``live`` have a graph; the others send back zero, whatever reaches them."""
     if live is None or not torch.is_grad_enabled() or bool(live.all()):
         return tree
-    kept = rows.where(live, tuple(tree), _detached(tuple(tree))) if isinstance(tree, Point) else None
-    return rows.where(live, tree, _detached(tree)) if kept is None else Point(*kept)
+    return rows.where(live, tree, _detached(tree))
 
 
 def _detached(tree: Any) -> Any:
     return rows.map_rows(lambda leaf: leaf.detach(), tree)
-
-
-def _most(device: torch.device, point: Point) -> float:
-    """Beyond this size a number's square, times what rounding leaves of one, overflows."""
-    limits = torch.finfo(rows.first_leaf(point.force).dtype)
-    return (limits.max * limits.eps) ** 0.5
 
 
 def all_known(mask: Tensor) -> bool:

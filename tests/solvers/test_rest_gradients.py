@@ -48,7 +48,9 @@ class Fit(ebm.LeastSquares):
 
     def __init__(self) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.tensor([[1.0, 0.5, 0.2], [0.0, 2.0, 0.3], [0.4, 0.0, 1.0]], dtype=torch.float64))
+        self.weight = nn.Parameter(
+            torch.tensor([[1.0, 0.5, 0.2], [0.0, 2.0, 0.3], [0.4, 0.0, 1.0]], dtype=torch.float64)
+        )
 
     def init_latent(self, c: Tensor, draw: Any) -> Tensor:
         return torch.zeros_like(c[:, :3])
