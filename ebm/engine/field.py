@@ -56,6 +56,9 @@ class CountedField:
         self._count("point")
         return evaluate(self._objective, z, self._c)
 
+    def aside(self, z: Any) -> Point:
+        return self(z)
+
     def start(self, draw: Draw) -> Any:
         self._count("start")
         return self._objective.init_latent(self._c, draw)

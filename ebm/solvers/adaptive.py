@@ -10,10 +10,19 @@ import torch
 from ebm import rows
 from ebm.noise import Draw
 from ebm.objective import Point
-from ebm.solvers.armijo import SUFFICIENT, at_rounding, curve, energy_of, longer, shorter
+from ebm.solvers.armijo import (
+    SUFFICIENT,
+    at_rounding,
+    curve,
+    energy_of,
+    longer,
+    shorter,
+    teaches,
+)
 from ebm.solvers.base import Field, Info, Solver, Step
 from ebm.solvers.descent import positive
-from ebm.solvers.trial import evaluate_trial
+from ebm.solvers.resting import ended, settled
+from ebm.solvers.trial import evaluate_trial, held
 
 __all__ = ["AdaptiveDescent"]
 
@@ -63,24 +72,33 @@ class AdaptiveDescent(Solver):
 
     def step(self, field: Field, point: Point, memory: Any, draw: Draw) -> Step:
         """One trial."""
+        length = rows.rms(point.force).detach()
+        learned = teaches(memory["size"] * length, point.z)
+        point, memory, calm = settled(field, point, memory, memory["size"] * length)
         size = memory["size"]
-        trial = evaluate_trial(field, rows.add(point.z, point.force, size), point)
-        slope = rows.dot(point.force, point.force)
-        rise = energy_of(trial.point) - energy_of(point)
+        move = rows.scale(point.force, size)
+        trial = evaluate_trial(field, rows.map_rows(torch.add, point.z, move), point, calm=calm)
+        before, after, move = trial.before, trial.after, held(move, trial.live)
+        # products with the move, not of forces: it has the size of the latent, so that no square leaves the range
+        drop, overlap = rows.dot(move, before.force), rows.dot(move, after.force)
+        bend = drop - overlap
+        change = bend + (rows.dot(rows.scale(after.force, size), after.force) - overlap)
+        rise = energy_of(after) - energy_of(before)
         # compared as energies, not as a difference: near rest the decrease asked for rounds to nothing, and a tie may pass
-        accepted = trial.finite & (energy_of(trial.point) <= energy_of(point) - SUFFICIENT * size * slope)
+        accepted = trial.finite & (energy_of(trial.point) <= energy_of(point) - SUFFICIENT * drop)
         new = Point(*rows.where(accepted, tuple(trial.point), tuple(point)))
-        overlap, after = rows.dot(point.force, trial.point.force), rows.dot(trial.point.force, trial.point.force)
-        bend, drop, change = slope - overlap, size * slope, (slope - overlap) + (after - overlap)
         known = change > 0
         squared = torch.where(known, size * bend * (bend / torch.where(known, change, torch.ones_like(change))), drop)
         following = torch.where(
             accepted,
-            longer(size, squared, bend, self.growth),
+            torch.where(learned, longer(size, squared, bend, self.growth), size),
             shorter(size, drop, curve(bend, drop, rise), trial.finite),
         )
-        length = rows.rms(point.force)
         # after a failure a move within rounding that gains nothing is the end, too; before one the step size is yet to grow
         tied = memory["shrunk"] & (rise >= 0) & at_rounding(0.1 * size * length, point.z)
-        stalled = (~accepted & at_rounding(following * length, point.z)) | (tied & (slope > 0))
-        return Step(new, {"size": following, "shrunk": ~accepted}, Info(accepted, stalled))
+        stalled = (~accepted & at_rounding(following * length, point.z)) | (tied & (drop > 0))
+        return Step(
+            ended(field, new, stalled),
+            held({"size": following, "shrunk": ~accepted}, trial.live),
+            Info(accepted, stalled),
+        )

@@ -15,7 +15,7 @@ from ebm import rows
 from ebm.objective import Point
 from ebm.solvers.trial import Trial
 
-__all__ = ["SUFFICIENT", "at_rounding", "curve", "energy_of", "longer", "shorter", "sufficient", "teaches"]
+__all__ = ["SUFFICIENT", "at_rounding", "curve", "energy_of", "longer", "shorter", "sufficient", "teaches", "unlearnt"]
 
 SUFFICIENT = 1e-4  # Armijo's constant
 _ROUNDINGS = 10  # a force is known to so many roundings of the latent
@@ -45,8 +45,7 @@ def sufficient(trial: Trial, point: Point, drop: Tensor, bend: Tensor, reference
 
 def longer(size: Tensor, squared: Tensor, bend: Tensor, growth: float) -> Tensor:
     """The step size ``squared / bend`` of Barzilai and Borwein, at most ``growth`` times the last one; so where it bends down."""
-    # a sample at rest accepts every trial: unbounded, its step size would overflow, and inf * 0 poison a gradient
-    most = (size * growth).clamp_max(torch.finfo(size.dtype).max ** 0.5)
+    most = (size * growth).clamp_max(torch.finfo(size.dtype).max ** 0.5)  # where it only ever bends down
     proposal = squared / torch.where(bend > 0, bend, torch.ones_like(bend))
     return torch.where(bend > 0, proposal.clamp(size * min(0.1, 1 / growth), most), most)
 
@@ -58,23 +57,32 @@ def curve(bend: Tensor, drop: Tensor, rise: Tensor) -> Tensor:
 
 def shorter(size: Tensor, drop: Tensor, curve: Tensor, finite: Tensor, least: Tensor | None = None) -> Tensor:
     """The minimum of the parabola with this slope and quadratic part, kept within ``least`` (None: a tenth) and a half."""
-    lowest = 0.5 * size * drop / torch.where(curve > 0, curve, torch.ones_like(curve))
+    up = finite & (curve > 0)
+    lowest = 0.5 * size * torch.where(up, drop, torch.zeros_like(drop)) / torch.where(up, curve, torch.ones_like(curve))
     ratio = (lowest / size).clamp_max(0.5)
     ratio = ratio.clamp_min(0.1) if least is None else torch.maximum(ratio, least)
-    return size * torch.where(finite & (curve > 0), ratio, torch.full_like(ratio, 0.1))
+    return size * torch.where(up, ratio, torch.full_like(ratio, 0.1))
 
 
 def at_rounding(length: Tensor, z: Any) -> Tensor:
     """Whether a move of this root mean square (B,) would vanish in the rounding of the latent."""
-    return length <= 0.1 * _resolution(z)
+    return length <= _roundings(z, 0.1)
 
 
 def teaches(length: Tensor, z: Any) -> Tensor:
-    """Whether a move of this root mean square (B,) is long enough that the change of the force is no rounding."""
-    return length > _ROUNDINGS * _resolution(z)
+    """Whether a move of this root mean square (B,) is long enough that the change of the force is no rounding.
+
+    What a shorter one would teach is noise: a sample at rest passes every test, and its settings would wander off.
+    """
+    return length > _roundings(z, _ROUNDINGS)
 
 
-def _resolution(z: Any) -> Tensor:
-    size = rows.rms(z)
-    tiny = torch.finfo(size.dtype).eps
-    return tiny * (size + tiny)
+def unlearnt(size: Tensor, first: float, growth: float) -> Tensor:
+    """The step size after a move that teaches nothing: the same, or on its way back up to the first one."""
+    return torch.maximum(size, (size * growth).clamp_max(first))
+
+
+def _roundings(z: Any, times: float) -> Tensor:
+    """So many times the rounding of a latent, (B,), which may be of any size, down to where its square vanishes."""
+    size, limits = rows.rms(z), torch.finfo(rows.first_leaf(z).dtype)
+    return (size + limits.tiny**0.5) * (times * limits.eps)

@@ -11,10 +11,11 @@ from torch import Tensor
 from ebm import rows
 from ebm.noise import Draw
 from ebm.objective import Point
-from ebm.solvers.armijo import at_rounding, curve, energy_of, shorter, sufficient
+from ebm.solvers.armijo import at_rounding, curve, energy_of, shorter, sufficient, teaches, unlearnt
 from ebm.solvers.base import Field, Info, Solver, Step
 from ebm.solvers.descent import positive
-from ebm.solvers.trial import evaluate_trial
+from ebm.solvers.resting import ended, settled
+from ebm.solvers.trial import evaluate_trial, held
 
 __all__ = ["Backtracking"]
 
@@ -27,6 +28,7 @@ class _Search(NamedTuple):
     point: Point
     size: Tensor
     accepted: Tensor
+    calm: Tensor
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,11 @@ class Backtracking(Solver):
 
     def step(self, field: Field, point: Point, memory: Any, draw: Draw) -> Step:
         """A line search: at most ``trials`` evaluations."""
-        search = _tried(field, point, _Search(point, memory, torch.zeros_like(memory, dtype=torch.bool)))
+        length = rows.rms(point.force).detach()
+        learned = teaches(memory * length, point.z)
+        point, memory, calm = settled(field, point, memory, memory * length)
+        none = torch.zeros_like(learned)
+        search = _tried(field, point, _Search(point, memory, none, none if calm is None else calm))
         at_once = search.accepted
         for _ in range(self.trials - 1):
             if torch.compiler.is_compiling():
@@ -92,24 +98,24 @@ class Backtracking(Solver):
                 field.of(left), Point(*rows.take(tuple(point), left)), _Search(*rows.take(tuple(search), left))
             )
             search = _Search(*rows.put(tuple(search), left, tuple(again)))
-        following = torch.where(at_once, _grown(search.size), search.size)
-        stalled = ~search.accepted & at_rounding(following * rows.rms(point.force), point.z)
-        return Step(search.point, following, Info(search.accepted, stalled))
+        # at rest every trial passes: the step size stays
+        grown = torch.where(learned, search.size * _GROWTH, unlearnt(search.size, self.first, _GROWTH))
+        most = torch.finfo(length.dtype).max ** 0.5
+        following = torch.where(at_once, grown.clamp_max(most), search.size)
+        stalled = ~search.accepted & at_rounding(following * length, point.z)
+        return Step(ended(field, search.point, stalled), following, Info(search.accepted, stalled))
 
 
 def _tried(field: Field, start: Point, search: _Search) -> _Search:
     """The search after one more trial from ``start``; samples that had one accepted stay where they are."""
-    point, size, done = search
-    trial = evaluate_trial(field, rows.where(done, point.z, rows.add(start.z, start.force, size)), start)
-    slope = rows.dot(start.force, start.force)
-    drop, bend = size * slope, size * (slope - rows.dot(start.force, trial.point.force))
+    point, size, done, calm = search
+    move = rows.scale(start.force, size)
+    trial = evaluate_trial(field, rows.where(done, point.z, rows.map_rows(torch.add, start.z, move)), start, calm=calm)
+    before, after, move = trial.before, trial.after, held(move, trial.live)
+    drop = rows.dot(move, before.force)
+    bend = drop - rows.dot(move, after.force)
     accepted = ~done & sufficient(trial, start, drop, bend)
-    rise = energy_of(trial.point) - energy_of(start)
+    rise = energy_of(after) - energy_of(before)
     point = Point(*rows.where(accepted, tuple(trial.point), tuple(point)))
     size = torch.where(accepted | done, size, shorter(size, drop, curve(bend, drop, rise), trial.finite))
-    return _Search(point, size, accepted | done)
-
-
-def _grown(size: Tensor) -> Tensor:
-    # a sample at rest accepts every trial: unbounded, its step size would overflow, and inf * 0 poison a gradient
-    return (size * _GROWTH).clamp_max(torch.finfo(size.dtype).max ** 0.5)
+    return _Search(point, held(size, trial.live), accepted | done, calm)

@@ -11,10 +11,11 @@ from torch import Tensor
 from ebm import rows
 from ebm.noise import Draw
 from ebm.objective import Point
-from ebm.solvers.armijo import at_rounding, curve, energy_of, longer, shorter, sufficient, teaches
+from ebm.solvers.armijo import at_rounding, curve, energy_of, longer, shorter, sufficient, teaches, unlearnt
 from ebm.solvers.base import Field, Info, Solver, Step
 from ebm.solvers.descent import positive
-from ebm.solvers.trial import evaluate_trial
+from ebm.solvers.resting import ended, settled
+from ebm.solvers.trial import evaluate_trial, held
 
 __all__ = ["BarzilaiBorwein"]
 
@@ -82,38 +83,46 @@ class BarzilaiBorwein(Solver):
 
     def step(self, field: Field, point: Point, memory: Any, draw: Draw) -> Step:
         """One trial."""
+        length = rows.rms(point.force).detach()
+        # a sample or a part at rest keeps its step size: one read off rounding would spoil the step that follows a change
+        learned = teaches(memory["size"] * length, point.z)
+        point, memory, calm = settled(field, point, memory, memory["size"] * length)
         size, energies = memory["size"], memory["energies"]
-        trial = evaluate_trial(field, rows.add(point.z, point.force, size), point)
-        slope = rows.dot(point.force, point.force)
-        change = rows.map_rows(torch.sub, point.force, trial.point.force)
-        bend, drop = size * rows.dot(point.force, change), size * slope
+        move = rows.scale(point.force, size)
+        trial = evaluate_trial(field, rows.map_rows(torch.add, point.z, move), point, calm=calm)
+        before, after, move = trial.before, trial.after, held(move, trial.live)
+        change = rows.map_rows(torch.sub, before.force, after.force)
+        # products with the move, not of forces: it has the size of the latent, so that no square leaves the range
+        drop, bend, turn = (
+            rows.dot(move, before.force),
+            rows.dot(move, change),
+            rows.dot(rows.scale(change, size), change),
+        )
         accepted = sufficient(trial, point, drop, bend, energies.amax(1))
         new = Point(*rows.where(accepted, tuple(trial.point), tuple(point)))
-        rise = energy_of(trial.point) - energy_of(point)
-        spectral = self._spectral(size, drop, bend, rows.dot(change, change), memory["moves"])
-        # a sample or a part at rest keeps its step size: one read off rounding would spoil the step that follows a change
-        learned = teaches(size * rows.rms(point.force), point.z)
+        rise = energy_of(after) - energy_of(before)
+        spectral = self._spectral(size, drop, bend, turn, memory["moves"])
         following = torch.where(
             accepted,
-            torch.where(learned, spectral, torch.maximum(size, (size * _GROWTH).clamp_max(self.first))),
+            torch.where(learned, spectral, unlearnt(size, self.first, _GROWTH)),
             shorter(size, drop, curve(bend, drop, rise), trial.finite),
         )
         latest = torch.cat([energies[:, 1:], energy_of(new).detach()[:, None]], 1)
         memory = {
-            "size": following,
+            "size": held(following, trial.live),
             "energies": torch.where(accepted[:, None], latest, energies),
             "moves": memory["moves"] + accepted,
         }
-        stalled = ~accepted & at_rounding(following * rows.rms(point.force), point.z)
-        return Step(new, memory, Info(accepted, stalled))
+        stalled = ~accepted & at_rounding(following * length, point.z)
+        return Step(ended(field, new, stalled), memory, Info(accepted, stalled))
 
-    def _spectral(self, size: Tensor, drop: Tensor, bend: Tensor, change: Tensor, moves: Tensor) -> Tensor:
-        """The next step size, from s's = size * drop, s'y = bend and y'y = change."""
+    def _spectral(self, size: Tensor, drop: Tensor, bend: Tensor, turn: Tensor, moves: Tensor) -> Tensor:
+        """The next step size, from s's = size * drop, s'y = bend and y'y = turn / size."""
         long = longer(size, size * drop, bend, _GROWTH)
         if self.rule == "long":
             return long
-        some = (bend > 0) & (change > 0)
-        short = torch.where(some, bend / torch.where(some, change, torch.ones_like(change)), long)
+        some = (bend > 0) & (turn > 0)
+        short = torch.where(some, size * bend / torch.where(some, turn, torch.ones_like(turn)), long)
         short = torch.minimum(
             short, long
         )  # so they are by the inequality of Cauchy and Schwarz, but for the bound on growth

@@ -24,6 +24,10 @@ class Field(Protocol):
         """The point at a latent: one evaluation."""
         ...
 
+    def aside(self, z: Any) -> Point:
+        """The same, asked for the sake of a derivative: the solver will not return this point."""
+        ...
+
     def of(self, samples: Tensor) -> Field:
         """The field of rows that belong to the given samples (int64, one a row), of which one may have several or none."""
         ...
@@ -87,6 +91,9 @@ class View:
 
     def __call__(self, z: Any) -> Point:
         return self.field(z)
+
+    def aside(self, z: Any) -> Point:
+        return self(z)
 
     def of(self, samples: Tensor) -> Field:
         """The same view of those rows; a view that holds rows of its own takes theirs, too."""

@@ -49,11 +49,16 @@ def conjugate_gradients(
         like: the latent, whose structure a direction is given.
         forcing: (B,).
         products: >= 1.
-        radius: (B,) > 0; None: no limit, for an A without negative curvature.
+        radius: (B,) > 0; None: no limit, and a sample is done where the model does not bend up.
         damping: (B,), relative: :math:`\mu` is this times :math:`F^T A F / F^T F`; None: none.
 
     Source: Hestenes and Stiefel (1952); Steihaug (1983); Nocedal and Wright (2006), algorithm 7.2.
     """
+    # in units of the force: squares of what is large or small would leave the range of single precision
+    unit = force.detach().abs().amax(1) if force.shape[1] else force.new_zeros(len(force))
+    unit = torch.where((unit > 0) & torch.isfinite(unit), unit, torch.ones_like(unit))
+    force = force / unit[:, None]
+    radius = None if radius is None else radius / unit
     square = _dot(force, force)
     goal = forcing.square() * square
     active = square > 0
@@ -68,21 +73,22 @@ def conjugate_gradients(
             added = damping * _dot(along, bent) / _positive(square) if k == 0 else added
             bent = torch.addcmul(bent, added[:, None], along)
         curve = _dot(along, bent)
-        length = square / _positive(curve)
-        out = torch.zeros_like(active)
+        up = active & (curve > 0)
+        # where a quotient is not used its parts are replaced, too: the derivative of 0 / 0 would pass through a mask as nan
+        length = torch.where(up, square, torch.zeros_like(square)) / torch.where(up, curve, torch.ones_like(curve))
+        out = active & ~up
         if radius is not None:
-            flat = ~(curve > 0)
-            out = active & (flat | (_length(move + length[:, None] * along) > radius))
-            length = torch.where(out, _to_edge(move, along, radius), length)
-        length = torch.where(active, length, torch.zeros_like(length))
+            out = out | (up & (_length(move + length[:, None] * along) > radius))
+            length = torch.where(out, _to_edge(move, along, radius, out), length)
         move = torch.addcmul(move, length[:, None], along)
         rest = torch.addcmul(rest, length[:, None], bent, value=-1)
         new = _dot(rest, rest)
-        along = torch.addcmul(rest, (new / _positive(square))[:, None], along)
+        ratio = torch.where(active, new, torch.zeros_like(new)) / torch.where(active, square, torch.ones_like(square))
+        along = torch.addcmul(rest, ratio[:, None], along)
         square, edge = torch.where(active, new, square), edge | out
         active = active & ~out & (new > goal)
     gain = 0.5 * (_dot(move, force + rest) + added * _dot(move, move))
-    return Inner(move, gain, edge, added)
+    return Inner(move * unit[:, None], gain * unit * unit, edge, added)
 
 
 def forcing_after(before: Tensor, force: Tensor, new: Tensor, accepted: Tensor, most: float) -> Tensor:
@@ -90,6 +96,8 @@ def forcing_after(before: Tensor, force: Tensor, new: Tensor, accepted: Tensor, 
 
     Source: Eisenstat and Walker (1996), choice 2 with their safeguard.
     """
+    unit = _positive(force.detach().abs().amax(1) if force.shape[1] else before)[:, None]
+    force, new = force / unit, new / unit
     old = _dot(force, force)
     ratio = 0.9 * _dot(new, new) / _positive(old)
     guard = 0.9 * before.square()
@@ -102,14 +110,18 @@ def _over(active: Tensor) -> bool:
     return not torch.compiler.is_compiling() and not bool(active.any())
 
 
-def _to_edge(move: Tensor, along: Tensor, radius: Tensor) -> Tensor:
-    r"""The positive t with :math:`\|p + t d\| = r`, written so that nothing cancels."""
+def _to_edge(move: Tensor, along: Tensor, radius: Tensor, out: Tensor) -> Tensor:
+    r"""The positive t with :math:`\|p + t d\| = r` where ``out``, written so that nothing cancels; zero elsewhere."""
+    reach = radius[:, None]  # the unit of length, so that no square overflows
+    move, along = torch.where(out[:, None], move, 0.0) / reach, torch.where(out[:, None], along, 0.0) / reach
     square, overlap = _dot(along, along), _dot(move, along)
-    left = (radius.square() - _dot(move, move)).clamp_min(0)
+    left = (1 - _dot(move, move)).clamp_min(0)
     inside = overlap.square() + square * left
     root = torch.where(inside > 0, inside, torch.ones_like(inside)).sqrt()
-    ahead = torch.where(overlap > 0, left / _positive(overlap + root), (root - overlap) / _positive(square))
-    return torch.where(inside > 0, ahead, torch.zeros_like(ahead))
+    ahead = overlap > 0
+    above = torch.where(ahead, left, root - overlap)
+    below = torch.where(ahead, overlap + root, square)
+    return torch.where(inside > 0, above, 0.0) / torch.where(inside > 0, below, 1.0)
 
 
 def _positive(value: Tensor) -> Tensor:

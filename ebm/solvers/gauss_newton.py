@@ -15,7 +15,8 @@ from ebm.solvers.base import Field, Info, Solver, Step
 from ebm.solvers.conjugate import conjugate_gradients, forcing_after
 from ebm.solvers.descent import positive
 from ebm.solvers.newton_cg import agreement, inner_settings
-from ebm.solvers.trial import evaluate_trial, pick
+from ebm.solvers.resting import ended, settled
+from ebm.solvers.trial import evaluate_trial, held, pick
 
 __all__ = ["GaussNewton"]
 
@@ -81,12 +82,14 @@ class GaussNewton(Solver):
         inner = conjugate_gradients(
             field.gauss_newton(point.z), force, point.z, memory["forcing"], self.products, damping=damping
         )
-        trial = evaluate_trial(field, rows.add(point.z, rows.unflatten(inner.move, point.z)), point)
-        there = rows.flatten(trial.point.force)
+        point, memory, calm = settled(field, point, memory, rows.rms(inner.move))
+        inner, damping = (inner, damping) if calm is None else held((inner, damping), ~calm)
+        trial = evaluate_trial(field, rows.add(point.z, rows.unflatten(inner.move, point.z)), point, calm=calm)
+        inner, force, there = held(inner, trial.live), rows.flatten(trial.before.force), rows.flatten(trial.after.force)
         slope = (force * inner.move).sum(1)
         accepted = sufficient(trial, point, slope, slope - (there * inner.move).sum(1))
         new = Point(*pick(accepted, tuple(trial.point), tuple(point)))
-        ratio = agreement(point, trial.point, inner.gain).clamp(0, 1)
+        ratio = agreement(trial.before, trial.after, inner.gain).clamp(0, 1)
         most = torch.finfo(damping.dtype).max ** 0.25
         following = {
             "damping": torch.where(
@@ -97,4 +100,4 @@ class GaussNewton(Solver):
         }
         # the next move is shorter by about the factor that the damping grew by
         stalled = ~accepted & at_rounding(rows.rms(inner.move) / memory["raise"], point.z)
-        return Step(new, following, Info(accepted, stalled))
+        return Step(ended(field, new, stalled), held(following, trial.live), Info(accepted, stalled))

@@ -11,10 +11,11 @@ from torch import Tensor
 from ebm import rows
 from ebm.noise import Draw
 from ebm.objective import Point
-from ebm.solvers.armijo import at_rounding, energy_of, shorter, sufficient
+from ebm.solvers.armijo import at_rounding, energy_of, shorter, sufficient, teaches
 from ebm.solvers.base import Field, Info, Solver, Step
 from ebm.solvers.descent import positive
-from ebm.solvers.trial import all_known, evaluate_trial
+from ebm.solvers.resting import ended, settled
+from ebm.solvers.trial import all_known, evaluate_trial, held
 
 __all__ = ["LBFGS", "Pair"]
 
@@ -82,40 +83,43 @@ class LBFGS(Solver):
 
     def step(self, field: Field, point: Point, memory: Any, draw: Draw) -> Step:
         """One trial."""
-        pairs, scale, size = memory["pairs"], memory["scale"], memory["size"]
         force = rows.flatten(point.force)
-        along = two_loops(force, pairs, scale)
-        slope = _dot(force, along)
+        along = two_loops(force, memory["pairs"], memory["scale"])
+        length = memory["size"] * rows.rms(along)
+        learned = teaches(length, point.z)
+        point, memory, calm = settled(field, point, memory, length)
+        pairs, scale, size = memory["pairs"], memory["scale"], memory["size"]
+        if calm is not None:
+            force, along = rows.flatten(point.force), held(along, ~calm)
+        move = along * size[:, None]
+        slope = _dot(force, move)
         downhill = slope > 0  # fails by rounding only; at rest too, where nothing changes
         if not all_known(downhill):
             along = rows.where(downhill, along, force * scale[:, None])
-            slope = _dot(force, along)
-        slope = size * slope
-        move = along * size[:, None]
-        trial = evaluate_trial(field, rows.add(point.z, rows.unflatten(move, point.z)), point)
-        there = rows.flatten(trial.point.force)
+            move = along * size[:, None]
+            slope = _dot(force, move)
+        trial = evaluate_trial(field, rows.add(point.z, rows.unflatten(move, point.z)), point, calm=calm)
+        force, there = rows.flatten(trial.before.force), rows.flatten(trial.after.force)
+        move, slope, along = held((move, slope, along), trial.live)
         slope_there = _dot(there, move)
         accepted = sufficient(trial, point, slope, slope - slope_there)
         certain = all_known(accepted)
         if not certain:  # a rejected move may be infinite
             move, there = rows.where(accepted, (move, there), (torch.zeros_like(move), force))
-        pair, scale = _learnt(move, force - there, accepted, slope - slope_there, scale)
-        size, stalled = (
-            torch.where(
-                pair.inverse > 0,
-                torch.ones_like(size),
-                (2 * size).clamp_max(min(1e6, torch.finfo(size.dtype).max ** 0.5)),
-            ),
-            None,
-        )
+        pair, scale = _learnt(move, force - there, accepted & learned, slope - slope_there, scale, size)
+        # at rest every trial passes: the step size is not to grow with each
+        most = min(1e6, torch.finfo(size.dtype).max ** 0.5)
+        grown = torch.where(learned, (2 * size).clamp_max(most), size)
+        size, stalled = torch.where(pair.inverse > 0, torch.ones_like(size), grown), None
         new = trial.point
         if not certain:
             new = Point(*rows.where(accepted, tuple(new), tuple(point)))
-            rise = energy_of(trial.point) - energy_of(point)
+            rise = energy_of(trial.after) - energy_of(trial.before)
             closer = memory["size"] * shorter(torch.ones_like(size), slope, rise + slope, trial.finite, _least(pairs))
             size = torch.where(accepted, size, closer)
             stalled = ~accepted & at_rounding(closer * rows.rms(along), point.z)
-        return Step(new, {"pairs": (*pairs[1:], pair), "scale": scale, "size": size}, Info(accepted, stalled))
+        memory = held({"pairs": (*pairs[1:], pair), "scale": scale, "size": size}, trial.live)
+        return Step(ended(field, new, stalled), memory, Info(accepted, stalled))
 
 
 def two_loops(force: Tensor, pairs: tuple[Pair, ...], scale: Tensor) -> Tensor:
@@ -141,15 +145,19 @@ def _used(pairs: tuple[Pair, ...]) -> tuple[Pair, ...]:
     return pairs[blank:]
 
 
-def _learnt(move: Tensor, change: Tensor, accepted: Tensor, overlap: Tensor, scale: Tensor) -> tuple[Pair, Tensor]:
+def _learnt(
+    move: Tensor, change: Tensor, accepted: Tensor, overlap: Tensor, scale: Tensor, size: Tensor
+) -> tuple[Pair, Tensor]:
     """The pair of a move whose product with the change is ``overlap``, and the scale it suggests."""
-    square = _dot(change, change)
-    floor = torch.finfo(scale.dtype)
-    positive = accepted & (overlap > floor.eps * scale * square) & (overlap > floor.tiny) & (square > floor.tiny)
-    one = torch.ones_like(overlap)
+    floor, one = torch.finfo(scale.dtype), torch.ones_like(overlap)
+    positive = accepted & (overlap > floor.tiny)
     safe = torch.where(positive, overlap, one)
-    inverse = torch.where(positive, 1 / safe, torch.zeros_like(overlap))
-    return Pair(move, change, inverse), torch.where(positive, safe / torch.where(positive, square, one), scale)
+    unit = size * scale  # about what turns a force into a move: the square of a change of forces may leave the range
+    square = _dot(change * unit[:, None], change)
+    positive = positive & (overlap * unit > floor.eps * scale * square) & (square > floor.tiny)
+    safe = torch.where(positive, overlap, one)
+    inverse = torch.where(positive, one, torch.zeros_like(one)) / safe
+    return Pair(move, change, inverse), torch.where(positive, safe * unit, scale) / torch.where(positive, square, one)
 
 
 def _least(pairs: tuple[Pair, ...]) -> Tensor:

@@ -12,10 +12,11 @@ from torch import Tensor
 from ebm import rows
 from ebm.noise import Draw
 from ebm.objective import Point
-from ebm.solvers.armijo import at_rounding, energy_of
+from ebm.solvers.armijo import at_rounding, energy_of, teaches
 from ebm.solvers.base import Field, Info, Solver, Step
 from ebm.solvers.descent import positive
-from ebm.solvers.trial import evaluate_trial
+from ebm.solvers.resting import ended, settled
+from ebm.solvers.trial import evaluate_trial, held
 
 __all__ = ["Accelerated", "Nesterov"]
 
@@ -60,17 +61,23 @@ class Accelerated(Solver):
 
     def step(self, field: Field, point: Point, memory: Any, draw: Draw) -> Step:
         """One evaluation, where the momentum leads."""
+        point, memory, calm = self._settled(field, point, memory)
         size = memory["size"]
         landing = self.landing(field, point, size)
         along = rows.map_rows(torch.sub, landing, memory["landing"])
         age = self._age(point, landing, along, memory["age"])
         older = 0.5 + (0.25 + age.square()).sqrt()
-        trial = evaluate_trial(field, rows.add(landing, along, (age - 1) / older), point)
-        move = rows.map_rows(torch.sub, trial.point.z, point.z)
-        bend = rows.dot(move, rows.map_rows(torch.sub, point.force, trial.point.force))
+        trial = evaluate_trial(field, rows.add(landing, along, (age - 1) / older), point, calm=calm)
+        before, after = trial.before, trial.after
+        move = rows.map_rows(torch.sub, after.z, before.z)
+        bend = rows.dot(move, rows.map_rows(torch.sub, before.force, after.force))
         squared = rows.dot(move, move)
+        length = rows.rms(move).detach()
+        taught = teaches(length, point.z)
         tie = 1 + torch.finfo(squared.dtype).eps ** 0.5  # else a bit decides where the first step size is 1 / L
-        accepted = trial.finite & (size * bend <= tie * squared)
+        # at rest the curvature of a move is rounding, which is not to set a step size
+        accepted = trial.finite & ((size * bend <= tie * squared) | ~taught)
+        longer = torch.where(taught, _longer(size, memory["found"], age == 1), size)
         shorter = _shorter(size, squared, bend, trial.finite)
         if self.restart == "energy":
             older = torch.where(energy_of(trial.point) > energy_of(point), torch.ones_like(age), older)
@@ -78,12 +85,35 @@ class Accelerated(Solver):
             "landing": rows.where(accepted, landing, memory["landing"]),
             # a momentum that leads where nothing is finite is dropped: a shorter step alone would lead there again
             "age": torch.where(accepted, older, torch.where(trial.finite, age, torch.ones_like(age))),
-            "size": torch.where(accepted, _longer(size, memory["found"], age == 1), shorter),
+            "size": held(torch.where(accepted, longer, shorter), trial.live),
             "found": memory["found"] | (trial.finite & ~accepted),
         }
         new = Point(*rows.where(accepted, tuple(trial.point), tuple(point)))
-        stalled = ~accepted & at_rounding(rows.rms(move) * (shorter / size), point.z)
-        return Step(new, memory, Info(accepted, stalled))
+        stalled = ~accepted & at_rounding(length * (shorter / size), point.z)
+        return Step(ended(field, new, stalled, self._kinks(memory)), memory, Info(accepted, stalled))
+
+    @torch.no_grad()
+    def _length(self, field: Field, point: Point, memory: Any) -> Tensor:
+        """How far the force or the momentum moves a sample, a root mean square, (B,)."""
+        ahead, past = (
+            rows.rms(rows.map_rows(torch.sub, point.z, other))
+            for other in (self.landing(field, point, memory["size"]), memory["landing"])
+        )
+        return torch.maximum(ahead, past)
+
+    def _kinks(self, memory: Any) -> Tensor | None:
+        """The size of a proximal step, where rest is one that leads nowhere."""
+        return None
+
+    def _settled(self, field: Field, point: Point, memory: Any) -> tuple[Point, Any, Tensor | None]:
+        """As `settled`, where neither force nor momentum moves a sample; the momentum, which is rounding, gets no derivative."""
+        if not torch.is_grad_enabled():
+            return point, memory, None
+        new, memory, calm = settled(field, point, memory, self._length(field, point, memory), self._kinks(memory))
+        if calm is None:
+            return point, memory, None
+        follow = rows.map_rows(lambda past, z: past.detach() + (z - z.detach()), memory["landing"], new.z)
+        return new, memory | {"landing": rows.where(calm, follow, memory["landing"])}, calm
 
     def _age(self, point: Point, landing: Any, along: Any, age: Tensor) -> Tensor:
         """The age of the momentum, one again where it points against the step."""
@@ -95,7 +125,6 @@ class Accelerated(Solver):
 
 def _longer(size: Tensor, found: Tensor, young: Tensor) -> Tensor:
     growth = torch.where(found, torch.where(young, _RENEWED, 1.0), _SEARCHING).to(size.dtype)
-    # a sample at rest accepts every trial: unbounded, its step size would overflow, and inf * 0 poison a gradient
     return (size * growth).clamp_max(torch.finfo(size.dtype).max ** 0.5)
 
 

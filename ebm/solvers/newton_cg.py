@@ -16,7 +16,8 @@ from ebm.solvers.armijo import at_rounding, energy_of, shorter, sufficient
 from ebm.solvers.base import Field, Info, Solver, Step
 from ebm.solvers.conjugate import Inner, conjugate_gradients, forcing_after
 from ebm.solvers.descent import positive
-from ebm.solvers.trial import evaluate_trial, pick
+from ebm.solvers.resting import ended, settled
+from ebm.solvers.trial import evaluate_trial, held, pick
 
 __all__ = ["NewtonCG"]
 
@@ -78,16 +79,22 @@ class NewtonCG(Solver):
         inner = conjugate_gradients(
             field.curvature(point.z), force, point.z, memory["forcing"], self.products, memory["radius"] * size
         )
-        trial = evaluate_trial(field, rows.add(point.z, rows.unflatten(inner.move, point.z)), point)
-        there = rows.flatten(trial.point.force)
+        point, memory, calm = settled(field, point, memory, rows.rms(inner.move))
+        inner = inner if calm is None else held(inner, ~calm)
+        trial = evaluate_trial(field, rows.add(point.z, rows.unflatten(inner.move, point.z)), point, calm=calm)
+        inner, force, there = held(inner, trial.live), rows.flatten(trial.before.force), rows.flatten(trial.after.force)
         slope = _dot(force, inner.move)
         accepted = sufficient(trial, point, slope, slope - _dot(there, inner.move))
         new = Point(*pick(accepted, tuple(trial.point), tuple(point)))
         length = rows.rms(inner.move)
-        radius = _next_radius(memory["radius"], inner, length, point, trial.point, accepted)
+        radius = _next_radius(memory["radius"], inner, length, trial.before, trial.after, accepted)
         forcing = forcing_after(memory["forcing"], force, there, accepted, self.forcing)
         stalled = ~accepted & at_rounding(radius, point.z)
-        return Step(new, {"radius": radius, "forcing": forcing}, Info(accepted, stalled))
+        return Step(
+            ended(field, new, stalled),
+            held({"radius": radius, "forcing": forcing}, trial.live),
+            Info(accepted, stalled),
+        )
 
 
 def inner_settings(owner: str, products: int, forcing: float) -> None:

@@ -11,11 +11,12 @@ from torch import Tensor
 from ebm import rows
 from ebm.noise import Draw
 from ebm.objective import Point
-from ebm.solvers.armijo import at_rounding, curve, energy_of, longer, shorter, sufficient
+from ebm.solvers.armijo import at_rounding, curve, energy_of, longer, shorter, sufficient, teaches, unlearnt
 from ebm.solvers.base import Field, Info, Solver, Step
 from ebm.solvers.descent import positive
 from ebm.solvers.nesterov import Accelerated
-from ebm.solvers.trial import evaluate_trial
+from ebm.solvers.resting import ended, settled
+from ebm.solvers.trial import evaluate_trial, held
 
 __all__ = ["FISTA", "Proximal"]
 
@@ -70,29 +71,41 @@ class Proximal(Solver):
 
     def step(self, field: Field, point: Point, memory: Any, draw: Draw) -> Step:
         """One trial."""
-        size = memory
-        trial = evaluate_trial(field, field.prox(rows.add(point.z, point.force, size), size), point)
-        move = rows.map_rows(torch.sub, trial.point.z, point.z)
-        change = rows.map_rows(torch.sub, point.force, trial.point.force)
+        proposal = field.prox(rows.add(point.z, point.force, memory), memory)
+        length = rows.rms(rows.map_rows(torch.sub, proposal, point.z)).detach()
+        learned = teaches(length, point.z)
+        point, size, calm = settled(field, point, memory, length, memory.detach())
+        if calm is not None:
+            follow = rows.map_rows(lambda new, z: new.detach() + (z - z.detach()), proposal, point.z)
+            proposal = rows.where(calm, follow, proposal)
+        trial = evaluate_trial(field, proposal, point, calm=calm)
+        before, after = trial.before, trial.after
+        move = rows.map_rows(torch.sub, after.z, before.z)
+        change = rows.map_rows(torch.sub, before.force, after.force)
         squared, bend = rows.dot(move, move), rows.dot(move, change)
         drop = squared / size
         accepted = sufficient(trial, point, drop, bend)
         new = Point(*rows.where(accepted, tuple(trial.point), tuple(point)))
-        rise = energy_of(trial.point) - energy_of(point)
-        mean = _mean(squared, rows.dot(change, change))
+        rise = energy_of(after) - energy_of(before)
+        mean = _mean(move, change)
         following = torch.where(
             accepted,
-            longer(size, mean * bend, bend, _GROWTH),
+            torch.where(learned, longer(size, mean * bend, bend, _GROWTH), unlearnt(size, self.first, _GROWTH)),
             shorter(size, drop, curve(bend, drop, rise), trial.finite),
         )
-        stalled = ~accepted & at_rounding(rows.rms(move) * (following / size), point.z)
-        return Step(new, following, Info(accepted, stalled))
+        stalled = ~accepted & at_rounding(length * (following / size), point.z)
+        new = ended(field, new, stalled, memory.detach())
+        return Step(new, held(following, trial.live), Info(accepted, stalled))
 
 
-def _mean(squared: Tensor, change: Tensor) -> Tensor:
+def _mean(move: Any, change: Any) -> Tensor:
     """The length of the move over that of the change; one where either is zero, to keep 1 / 0 out of a graph."""
-    some = (squared > 0) & (change > 0)
-    return torch.where(some, squared, 1.0).sqrt() / torch.where(some, change, 1.0).sqrt()
+    with torch.no_grad():
+        unit = rows.rms(change)  # its own square may leave the range
+        unit = torch.where((unit > 0) & torch.isfinite(unit), unit, torch.ones_like(unit))
+    squared, turn = rows.dot(move, move), rows.dot(rows.scale(change, 1 / unit), rows.scale(change, 1 / unit))
+    some = (squared > 0) & (turn > 0)
+    return torch.where(some, squared, 1.0).sqrt() / torch.where(some, turn, 1.0).sqrt() / unit
 
 
 @dataclass(frozen=True)
@@ -128,6 +141,10 @@ class FISTA(Accelerated):
     def most(self, z: Any, differentiated: bool = False) -> dict[str, int]:
         """One evaluation and one proximal map, and an evaluation more where a proposal that is not finite must not reach a graph."""
         return {**super().most(z, differentiated), "prox": 1}
+
+    def _kinks(self, memory: Any) -> Tensor | None:
+        """The step size."""
+        return memory["size"].detach()
 
     def landing(self, field: Field, point: Point, size: Tensor) -> Any:
         """The proximal step."""

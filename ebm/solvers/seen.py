@@ -47,6 +47,9 @@ class SeenView(View):
         self._seen.append((whole, self._samples))
         return self.shown(whole)
 
+    def aside(self, z: Any) -> Point:
+        return self.shown(self.field.aside(self.around(z)))
+
     def stepped(self, solver: Solver, memory: Any, draw: Any) -> Step:
         """A step of the solver over what it is shown, with the whole point it ends at."""
         step = solver.step(self, self.shown(self._point), memory, draw)

@@ -200,8 +200,8 @@ FAULTS = [
     Fault(
         "negative curvature is taken for a step",
         "ebm/solvers/conjugate.py",
-        "flat = ~(curve > 0)",
-        "flat = torch.zeros_like(active)",
+        "out = active & ~up",
+        "out = torch.zeros_like(active)",
         "tests/solvers/test_second_order.py -k negative_curvature",
     ),
     Fault(
@@ -249,8 +249,8 @@ FAULTS = [
     Fault(
         "a threshold of another size",
         "ebm/solvers/proximal.py",
-        "trial = evaluate_trial(field, field.prox(rows.add(point.z, point.force, size), size), point)",
-        "trial = evaluate_trial(field, field.prox(rows.add(point.z, point.force, size), 1.0), point)",
+        "proposal = field.prox(rows.add(point.z, point.force, memory), memory)",
+        "proposal = field.prox(rows.add(point.z, point.force, memory), 1.0)",
         "tests/solvers/test_proximal.py -k 'lasso or orthogonal'",
     ),
     Fault(
@@ -350,5 +350,47 @@ FAULTS = [
         "return self.inner.samples",
         "return False",
         "tests/solvers/test_nested.py -k 'forget or ended'",
+    ),
+    Fault(
+        "a step at rest has the derivative of its rounding",
+        "ebm/solvers/resting.py",
+        "return _resting(field, point, calm, size), held(memory, ~calm), calm",
+        "return point, memory, None",
+        "tests/solvers/test_rest_gradients.py -k 'last_steps'",
+    ),
+    Fault(
+        "a second derivative at rest is cut",
+        "ebm/solvers/resting.py",
+        "torch.zeros_like(cotangent) if ctx.inverse.once else cotangent",
+        "torch.zeros_like(cotangent)",
+        "tests/solvers/test_rest_gradients.py -k second_derivatives",
+    ),
+    Fault(
+        "adaptive descent reads its step size off rounding",
+        "ebm/solvers/adaptive.py",
+        "torch.where(learned, longer(size, squared, bend, self.growth), size)",
+        "longer(size, squared, bend, self.growth)",
+        "tests/solvers/test_rest_gradients.py -k parts_of_a_sweep",
+    ),
+    Fault(
+        "small latents are all rounding",
+        "ebm/solvers/armijo.py",
+        "(size + limits.tiny**0.5)",
+        "(size + limits.eps)",
+        "tests/solvers/test_rest_gradients.py -k any_size",
+    ),
+    Fault(
+        "what is rounding keeps its derivative",
+        "ebm/solvers/trial.py",
+        "return rows.where(live, tree, _detached(tree))",
+        "return tree",
+        "tests/solvers/test_rest_gradients.py -k 'gradient_of_the_rest and (Adaptive or Nesterov)'",
+    ),
+    Fault(
+        "decisions are taken from the point that stands in",
+        "ebm/solvers/trial.py",
+        "point = Point(*rows.where(sound, tuple(again), _detached(tuple(point))))",
+        "point = again",
+        "tests/solvers/test_rest_gradients.py -k decides_the_same",
     ),
 ]

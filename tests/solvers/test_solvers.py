@@ -116,7 +116,11 @@ def test_anderson_safeguards_hold(safeguard: Any):
     solver = ebm.Anderson(4, mixing=0.9, safeguard=safeguard, growth=growth, every=1, spare=0.0)
     trace = ebm.infer(model, 4 * X, steps=40, solver=solver, record=["z", "energy", "residual"]).trace
     free = ebm.infer(
-        model, 4 * X, steps=40, solver=ebm.Anderson(4, mixing=0.9, safeguard=None, every=1, spare=0.0), record=["energy", "residual"]
+        model,
+        4 * X,
+        steps=40,
+        solver=ebm.Anderson(4, mixing=0.9, safeguard=None, every=1, spare=0.0),
+        record=["energy", "residual"],
     ).trace
     # a plain step, as after a rejected one, may rise
     values, others = (t["energy"] if safeguard == "energy" else t["residual"] for t in (trace, free))
