@@ -19,6 +19,7 @@ from hebbian.sparse.search import Search
 __all__ = ["ActiveSet"]
 
 _MANY = 64  # active atoms from which guessing is cheaper than solving
+_ROUNDING = 32  # times eps, relative to an energy
 _FADE = 0.7  # of the share, from round to round: later guesses are better ones
 
 
@@ -85,9 +86,10 @@ class ActiveSet(Solver):
             raise ValueError(f"`ActiveSet(rounds=...)` is a whole number of at least 1; got {self.rounds}. Try 8.")
 
     def init(self, point: Point) -> Any:
-        """Which samples are to wake no further atom, and which have been guessed, bool (B,) each."""
+        """Of each sample, bool (B,): whether it has not taken a step, whether it is at the minimum of its face, whether its last
+        step was turned down, and whether it has been guessed."""
         none = torch.zeros(point.z.shape[0], dtype=torch.bool, device=point.z.device)
-        return {"careful": none, "guessed": none}
+        return {"fresh": ~none, "rested": none, "careful": none, "guessed": none}
 
     def most(self, z: Any, differentiated: bool = False) -> dict[str, int]:
         """One evaluation and a product with the Gram matrix between rounds, and an evaluation more where a proposal that is not
@@ -96,21 +98,34 @@ class ActiveSet(Solver):
 
     def step(self, field: Field, point: Point, memory: Any, draw: Draw) -> Step:
         """Some rounds of waking and solving, and an evaluation."""
-        lasso = field.lasso()
+        lasso, careful = field.lasso(), memory["careful"]
         with torch.no_grad():
             search = Search(lasso, point, memory["guessed"], _MANY, self.sketch)
-            lower = search.run(field, [self.share * _FADE**turn for turn in range(self.rounds)], memory["careful"])
-            new = search.z
-            if not bool(lower.all()):
-                new = torch.where(lower[:, None], new, _best_alone(lasso, point.z, point.force))
+            shares = [self.share * _FADE**turn for turn in range(self.rounds)]
+            lower, rested = search.run(field, shares, memory["fresh"], memory["rested"])
+            new, alone = search.z, careful | ~lower
+            if bool(alone.any()):
+                new = torch.where(alone[:, None], _best_alone(lasso, point.z, point.force), new)
         if torch.is_grad_enabled():
             new = _again(lasso, point, new)
         trial = evaluate_trial(field, new, point)
-        memory = {"careful": ~lower, "guessed": search.guessed}
-        if bool(trial.finite.all()):
+        good = trial.finite & no_worse(trial.point, point)
+        memory = {
+            "fresh": torch.zeros_like(lower),
+            "rested": rested & good & ~alone,
+            "careful": ~good,
+            "guessed": search.guessed,
+        }
+        if bool(good.all()):
             return Step(trial.point, memory)
-        kept = Point(*rows.where(trial.finite, tuple(trial.point), tuple(point)))
-        return Step(kept, memory, Info(accepted=trial.finite))
+        kept = Point(*rows.where(good, tuple(trial.point), tuple(point)))
+        return Step(kept, memory, Info(accepted=good, stalled=careful & ~good))
+
+
+def no_worse(new: Point, old: Point) -> Tensor:
+    """Which energies did not rise but by rounding, bool (B,)."""
+    assert new.energy is not None and old.energy is not None
+    return new.energy <= old.energy * (1 + _ROUNDING * torch.finfo(old.energy.dtype).eps)
 
 
 def _again(lasso: Lasso, point: Point, z: Tensor) -> Tensor:

@@ -76,7 +76,7 @@ class CoordinateDescent(Solver):
         lasso, z, force = field.lasso(), point.z, point.force
         with torch.no_grad():
             alive = memory & ~silent(lasso, point) if self.screen else memory
-        loud = (z != 0) | (pull(lasso, force, z != 0) > 0) if self.active else torch.ones_like(alive)
+        loud = (z != 0) | (pull(lasso.weight, force, z != 0, lasso.signed) > 0) if self.active else torch.ones_like(alive)
         # an atom that was ruled out while it had a number is swept once more, and loses it
         chosen = loud & (alive | (z != 0))
         new = z

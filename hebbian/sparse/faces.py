@@ -48,11 +48,11 @@ class Face(NamedTuple):
     gram: Tensor
 
 
-def pull(lasso: Lasso, force: Tensor, active: Tensor) -> Tensor:
+def pull(weight: Tensor, force: Tensor, active: Tensor, signed: bool) -> Tensor:
     """By how much the force on atoms that are not active exceeds their weight, (B, K); zero or less for those that stay asleep."""
     # a force that ties with the weight up to rounding wakes no atom
-    weight = (lasso.weight * (1 + 32 * torch.finfo(force.dtype).eps)).to(force.dtype)
-    excess = force.abs().sub_(weight) if lasso.signed else force - weight
+    weight = (weight * (1 + 32 * torch.finfo(force.dtype).eps)).to(force.dtype)
+    excess = force.abs().sub_(weight) if signed else force - weight
     return excess.masked_fill_(active, 0.0)
 
 
@@ -154,7 +154,7 @@ def toward(lasso: Lasso, face: Face, z: Tensor, force: Tensor, free: Tensor) -> 
     conditioned for single precision, in which the way down would end before the minimum.
     """
     steep = torch.where(free, force - face.weight * _signs(lasso, z, force), 0.0)
-    factor = _factor(face.gram.to(torch.float64), free)
+    factor = _factor(face.gram, free)
     return torch.cholesky_solve(steep[:, :, None].to(factor.dtype), factor)[:, :, 0].to(z.dtype)
 
 
@@ -168,12 +168,14 @@ def _factor(gram: Tensor, free: Tensor) -> Tensor:
     Atoms may be many for the signal, or alike; a system that is singular to rounding is raised along its diagonal until
     its solution is not made of rounding. It still leads down, and kinks on the way thin the face out.
     """
-    eps, height = torch.finfo(gram.dtype).eps, gram.diagonal(dim1=1, dim2=2)
-    factor, failed = _raised(gram, height, free, torch.full_like(height[:, :1], 16 * gram.shape[1] * eps))
+    noise = 16 * gram.shape[1] * torch.finfo(gram.dtype).eps
+    gram = gram.to(torch.float64)
+    least, height = 16 * gram.shape[1] * torch.finfo(gram.dtype).eps, gram.diagonal(dim1=1, dim2=2)
+    factor, failed = _raised(gram, height, free, torch.full_like(height[:, :1], least))
     pivots = factor.diagonal(dim1=1, dim2=2).square()
-    weak = (failed != 0) | ((pivots < 1e-2 * eps**0.5 * height) & free).any(1)
+    weak = (failed != 0) | ((pivots < 4 * noise * height) & free).any(1)
     if bool(weak.any()):
-        raised = torch.where(weak[:, None], 0.1 * eps**0.25, 16 * gram.shape[1] * eps).to(gram.dtype)
+        raised = torch.where(weak[:, None], 4 * noise, least).to(gram.dtype)
         factor, failed = _raised(gram, height, free, raised)
         eye = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
         factor = torch.where((failed == 0)[:, None, None], factor, eye)  # what is not finite
@@ -194,10 +196,11 @@ def inner_step(face: Face, z: Tensor, force: Tensor, direction: Tensor, signed: 
     """
     along = torch.where(z != 0, z.sign() * direction, direction.abs())
     slope = (face.weight * along - force * direction).sum(1)
-    bend = torch.linalg.vecdot(direction, times(face.gram, direction))
+    bend = torch.linalg.vecdot(direction, times(face.gram, direction)).clamp_min(0.0)
     crosses = z * direction < 0
-    straight = ~(crosses & (z.abs() <= direction.abs())).any(1) & (bend > 0)
     size = -slope / torch.where(bend > 0, bend, torch.ones_like(bend))
+    reach = size.clamp_min(1.0)[:, None]  # beyond one where the system was raised
+    straight = ~(crosses & (z.abs() <= reach * direction.abs())).any(1) & ((bend > 0) | (slope >= 0))
     kink = torch.full_like(z, torch.inf)
     if not bool(straight.all()):
         kink = torch.where(crosses, -z / torch.where(crosses, direction, 1.0), kink)
