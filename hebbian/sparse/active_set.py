@@ -8,18 +8,17 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ebm import rows
 from ebm.noise import Draw
 from ebm.objective import Lasso, Point
 from ebm.solvers.base import Field, Info, Solver, Step
-from ebm.solvers.trial import evaluate_trial
+from hebbian.sparse.descent import descend
 from hebbian.sparse.faces import cut, times, toward
 from hebbian.sparse.search import Search
 
 __all__ = ["ActiveSet"]
 
 _MANY = 64  # active atoms from which guessing is cheaper than solving
-_ROUNDING = 32  # times eps, relative to an energy
+_IDLE = 10  # steps that change an energy by rounding alone, after which a sample is done
 _FADE = 0.7  # of the share, from round to round: later guesses are better ones
 
 
@@ -86,10 +85,10 @@ class ActiveSet(Solver):
             raise ValueError(f"`ActiveSet(rounds=...)` is a whole number of at least 1; got {self.rounds}. Try 8.")
 
     def init(self, point: Point) -> Any:
-        """Of each sample, bool (B,): whether it has not taken a step, whether it is at the minimum of its face, whether its last
-        step was turned down, and whether it has been guessed."""
+        """Of each sample: whether it has not taken a step, whether it is at the minimum of its face, whether its last step was turned
+        down and whether it has been guessed, bool (B,) each; and how many steps in a row lowered its energy by no more than rounding."""
         none = torch.zeros(point.z.shape[0], dtype=torch.bool, device=point.z.device)
-        return {"fresh": ~none, "rested": none, "careful": none, "guessed": none}
+        return {"fresh": ~none, "rested": none, "careful": none, "guessed": none, "idle": none.to(torch.int64)}
 
     def most(self, z: Any, differentiated: bool = False) -> dict[str, int]:
         """One evaluation and a product with the Gram matrix between rounds, and an evaluation more where a proposal that is not
@@ -108,24 +107,16 @@ class ActiveSet(Solver):
                 new = torch.where(alone[:, None], _best_alone(lasso, point.z, point.force), new)
         if torch.is_grad_enabled():
             new = _again(lasso, point, new)
-        trial = evaluate_trial(field, new, point)
-        good = trial.finite & no_worse(trial.point, point)
+        end = descend(field, new, point)
+        idle = torch.where(end.idle, memory["idle"] + 1, 0)
         memory = {
             "fresh": torch.zeros_like(lower),
-            "rested": rested & good & ~alone,
-            "careful": ~good,
+            "rested": rested & end.good & ~careful,
+            "careful": ~end.good,
             "guessed": search.guessed,
+            "idle": idle,
         }
-        if bool(good.all()):
-            return Step(trial.point, memory)
-        kept = Point(*rows.where(good, tuple(trial.point), tuple(point)))
-        return Step(kept, memory, Info(accepted=good, stalled=careful & ~good))
-
-
-def no_worse(new: Point, old: Point) -> Tensor:
-    """Which energies did not rise but by rounding, bool (B,)."""
-    assert new.energy is not None and old.energy is not None
-    return new.energy <= old.energy * (1 + _ROUNDING * torch.finfo(old.energy.dtype).eps)
+        return Step(end.point, memory, Info(accepted=end.good, stalled=idle >= _IDLE))
 
 
 def _again(lasso: Lasso, point: Point, z: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 _STIFF = 1e30
+_WEAK = 1e-2  # of an atom's square, what others leave of it: less is singular at any precision
 _FEW = 10  # times fewer numbers than all
 _WIDTHS = (32, 64, 96, 128, 192, 256, 384, 512)
 
@@ -165,19 +166,20 @@ def _signs(lasso: Lasso, z: Tensor, force: Tensor) -> Tensor:
 def _factor(gram: Tensor, free: Tensor) -> Tensor:
     """The Cholesky factor of the systems, made so stiff where nothing is free that nothing moves there.
 
-    Atoms may be many for the signal, or alike; a system that is singular to rounding is raised along its diagonal until
-    its solution is not made of rounding. It still leads down, and kinks on the way thin the face out.
+    Atoms may be more than the signal has numbers, or alike; a system that is singular to rounding is raised along its diagonal
+    until its solution is not made of rounding. That solution leads down along what the signal does not see, far enough for
+    numbers to reach zero, which thins the face out until it is not singular any more.
     """
-    noise = 16 * gram.shape[1] * torch.finfo(gram.dtype).eps
+    eps, size = torch.finfo(gram.dtype).eps, gram.shape[1]
     gram = gram.to(torch.float64)
-    least, height = 16 * gram.shape[1] * torch.finfo(gram.dtype).eps, gram.diagonal(dim1=1, dim2=2)
+    height, least = gram.diagonal(dim1=1, dim2=2), 16 * size * torch.finfo(gram.dtype).eps
     factor, failed = _raised(gram, height, free, torch.full_like(height[:, :1], least))
     pivots = factor.diagonal(dim1=1, dim2=2).square()
-    weak = (failed != 0) | ((pivots < 4 * noise * height) & free).any(1)
+    weak = (failed != 0) | ((pivots < min(64 * size * eps, _WEAK) * height) & free).any(1)
     if bool(weak.any()):
-        raised = torch.where(weak[:, None], 4 * noise, least).to(gram.dtype)
-        factor, failed = _raised(gram, height, free, raised)
-        eye = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
+        raised = torch.where(weak[:, None], max(64 * size * eps, 0.1 * eps**0.5), least)
+        factor, failed = _raised(gram, height, free, raised.to(gram.dtype))
+        eye = torch.eye(size, dtype=gram.dtype, device=gram.device)
         factor = torch.where((failed == 0)[:, None, None], factor, eye)  # what is not finite
     return factor
 
