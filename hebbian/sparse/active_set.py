@@ -12,7 +12,7 @@ from ebm.noise import Draw
 from ebm.objective import Lasso, Point
 from ebm.solvers.base import Field, Info, Solver, Step
 from hebbian.sparse.descent import descend
-from hebbian.sparse.faces import cut, times, toward
+from hebbian.sparse.faces import cut, settling, times
 from hebbian.sparse.search import Search
 
 __all__ = ["ActiveSet"]
@@ -126,7 +126,7 @@ def _again(lasso: Lasso, point: Point, z: Tensor) -> Tensor:
     here = torch.where(face.on, z.gather(1, face.index), 0.0)
     change = torch.where(face.on, here - point.z.gather(1, face.index), 0.0)
     force = point.force.gather(1, face.index) - times(face.gram, change)
-    way = toward(lasso, face, here, force, face.on & (here != 0))
+    way = settling(lasso, face, here, force, face.on & (here != 0))
     return z.scatter_add(1, face.index, way - way.detach())
 
 

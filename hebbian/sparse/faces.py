@@ -21,6 +21,7 @@ __all__ = [
     "newton",
     "picked",
     "pull",
+    "settling",
     "sizes",
     "sparse_times",
     "times",
@@ -154,17 +155,40 @@ def toward(lasso: Lasso, face: Face, z: Tensor, force: Tensor, free: Tensor) -> 
     Systems are solved in double precision whatever the latent's: nearly as many atoms as the signal has numbers make them too ill
     conditioned for single precision, in which the way down would end before the minimum.
     """
-    steep = torch.where(free, force - face.weight * _signs(lasso, z, force), 0.0)
-    factor = _factor(face.gram, free)
-    return torch.cholesky_solve(steep[:, :, None].to(factor.dtype), factor)[:, :, 0].to(z.dtype)
+    steep = _steep(lasso, face, z, force, free)
+    return _solved(steep, _factor(face.gram, free)[0]).to(z.dtype)
+
+
+def settling(lasso: Lasso, face: Face, z: Tensor, force: Tensor, free: Tensor) -> Tensor:
+    """As `toward`, to be differentiated: a system that is singular has no way along what the signal does not see.
+
+    There the minimum is not a single point, and the raised system's way, and its gradient, would be as long as it is raised little.
+    """
+    steep = _steep(lasso, face, z, force, free)
+    with torch.no_grad():
+        raised, weak = _factor(face.gram, free)
+    if not bool(weak.any()):
+        return _solved(steep, _factor(face.gram, free)[0]).to(z.dtype)
+    eye = torch.eye(face.gram.shape[1], dtype=face.gram.dtype, device=face.gram.device)
+    sound = _solved(steep, _factor(torch.where(weak[:, None, None], eye, face.gram), free)[0])
+    seen = times(face.gram.detach().to(raised.dtype), _solved(steep, raised))
+    return torch.where(weak[:, None], _solved(seen, raised), sound).to(z.dtype)
+
+
+def _steep(lasso: Lasso, face: Face, z: Tensor, force: Tensor, free: Tensor) -> Tensor:
+    return torch.where(free, force - face.weight * _signs(lasso, z, force), 0.0)
+
+
+def _solved(steep: Tensor, factor: Tensor) -> Tensor:
+    return torch.cholesky_solve(steep[:, :, None].to(factor.dtype), factor)[:, :, 0]
 
 
 def _signs(lasso: Lasso, z: Tensor, force: Tensor) -> Tensor:
     return torch.where(z != 0, z, force).sign() if lasso.signed else torch.ones_like(force)
 
 
-def _factor(gram: Tensor, free: Tensor) -> Tensor:
-    """The Cholesky factor of the systems, made so stiff where nothing is free that nothing moves there.
+def _factor(gram: Tensor, free: Tensor) -> tuple[Tensor, Tensor]:
+    """The Cholesky factor of the systems, made so stiff where nothing is free that nothing moves there, and which are singular.
 
     Atoms may be more than the signal has numbers, or alike; a system that is singular to rounding is raised along its diagonal
     until its solution is not made of rounding. That solution leads down along what the signal does not see, far enough for
@@ -174,14 +198,14 @@ def _factor(gram: Tensor, free: Tensor) -> Tensor:
     gram = gram.to(torch.float64)
     height, least = gram.diagonal(dim1=1, dim2=2), 16 * size * torch.finfo(gram.dtype).eps
     factor, failed = _raised(gram, height, free, torch.full_like(height[:, :1], least))
-    pivots = factor.diagonal(dim1=1, dim2=2).square()
-    weak = (failed != 0) | ((pivots < min(64 * size * eps, _WEAK) * height) & free).any(1)
+    pivots, rounding = factor.diagonal(dim1=1, dim2=2).square(), 64 * size * eps
+    weak = (failed != 0) | ((pivots < min(max(rounding, 0.01 * eps**0.5), _WEAK) * height) & free).any(1)
     if bool(weak.any()):
-        raised = torch.where(weak[:, None], max(64 * size * eps, 0.1 * eps**0.5), least)
+        raised = torch.where(weak[:, None], max(rounding, 0.1 * eps**0.5), least)
         factor, failed = _raised(gram, height, free, raised.to(gram.dtype))
         eye = torch.eye(size, dtype=gram.dtype, device=gram.device)
         factor = torch.where((failed == 0)[:, None, None], factor, eye)  # what is not finite
-    return factor
+    return factor, weak
 
 
 def _raised(gram: Tensor, height: Tensor, free: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
