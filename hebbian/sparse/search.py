@@ -64,7 +64,9 @@ class Search:
             many = _crowd(active, pulled) if turn == 1 else active.sum(1) > self._many
             active, pulled = self._guess(field, samples, many, active, pulled)
             waking = (rested | hurried)[samples]
-            falls, straight = self._round(samples, active, pulled.masked_fill(~waking[:, None], 0.0), share)
+            if not bool(waking.all()):
+                pulled = pulled.masked_fill(~waking[:, None], 0.0)
+            falls, straight = self._round(samples, active, pulled, share)
             rested[samples] = straight
             first = falls if first is None else first
             if turn + 1 == len(shares):
