@@ -29,7 +29,8 @@ __all__ = [
 ]
 
 _STIFF = 1e30
-_WEAK = 1e-2  # of an atom's square, what others leave of it: less is singular at any precision
+_UNSEEN = 1e-10  # of an atom's square: if others leave less, the minimum is flat as far as gradients are concerned
+_COARSE = 1e-2  # of an atom's square: more is never rounding, however coarse the numbers
 _FEW = 10  # times fewer numbers than all
 _WIDTHS = (32, 64, 96, 128, 192, 256, 384, 512)
 
@@ -165,12 +166,12 @@ def settling(lasso: Lasso, face: Face, z: Tensor, force: Tensor, free: Tensor) -
     There the minimum is not a single point, and the raised system's way, and its gradient, would be as long as it is raised little.
     """
     steep = _steep(lasso, face, z, force, free)
-    with torch.no_grad():
-        raised, weak = _factor(face.gram, free)
+    factor, weak = _factor(face.gram, free, _UNSEEN)
     if not bool(weak.any()):
-        return _solved(steep, _factor(face.gram, free)[0]).to(z.dtype)
+        return _solved(steep, factor).to(z.dtype)
     eye = torch.eye(face.gram.shape[1], dtype=face.gram.dtype, device=face.gram.device)
     sound = _solved(steep, _factor(torch.where(weak[:, None, None], eye, face.gram), free)[0])
+    raised = factor.detach()
     seen = times(face.gram.detach().to(raised.dtype), _solved(steep, raised))
     return torch.where(weak[:, None], _solved(seen, raised), sound).to(z.dtype)
 
@@ -187,22 +188,24 @@ def _signs(lasso: Lasso, z: Tensor, force: Tensor) -> Tensor:
     return torch.where(z != 0, z, force).sign() if lasso.signed else torch.ones_like(force)
 
 
-def _factor(gram: Tensor, free: Tensor) -> tuple[Tensor, Tensor]:
+def _factor(gram: Tensor, free: Tensor, least: float = 0.0) -> tuple[Tensor, Tensor]:
     """The Cholesky factor of the systems, made so stiff where nothing is free that nothing moves there, and which are singular.
 
-    Atoms may be more than the signal has numbers, or alike; a system that is singular to rounding is raised along its diagonal
-    until its solution is not made of rounding. That solution leads down along what the signal does not see, far enough for
-    numbers to reach zero, which thins the face out until it is not singular any more.
+    Atoms may be more than the signal has numbers, or alike; a system that is singular to rounding, or in which the others leave less
+    than a ``least`` share of an atom's square, is raised along its diagonal until its solution is not made of rounding. That
+    solution leads down along what the signal does not see, far enough for numbers to reach zero, which thins the face out until it
+    is not singular any more.
     """
     eps, size = torch.finfo(gram.dtype).eps, gram.shape[1]
     gram = gram.to(torch.float64)
-    height, least = gram.diagonal(dim1=1, dim2=2), 16 * size * torch.finfo(gram.dtype).eps
-    factor, failed = _raised(gram, height, free, torch.full_like(height[:, :1], least))
-    pivots, rounding = factor.diagonal(dim1=1, dim2=2).square(), 64 * size * eps
-    weak = (failed != 0) | ((pivots < min(max(rounding, 0.01 * eps**0.5), _WEAK) * height) & free).any(1)
+    height, rounding = gram.diagonal(dim1=1, dim2=2), 64 * size * eps
+    little = 16 * size * torch.finfo(gram.dtype).eps
+    factor, failed = _raised(gram, height, free, torch.full_like(height[:, :1], little))
+    left = factor.diagonal(dim1=1, dim2=2).square()
+    weak = (failed != 0) | ((left < max(min(rounding, _COARSE), least) * height) & free).any(1)
     if bool(weak.any()):
-        raised = torch.where(weak[:, None], max(rounding, 0.1 * eps**0.5), least)
-        factor, failed = _raised(gram, height, free, raised.to(gram.dtype))
+        share = torch.where(weak[:, None], max(rounding, 0.1 * eps**0.5), little).to(gram.dtype)
+        factor, failed = _raised(gram, height, free, share)
         eye = torch.eye(size, dtype=gram.dtype, device=gram.device)
         factor = torch.where((failed == 0)[:, None, None], factor, eye)  # what is not finite
     return factor, weak
