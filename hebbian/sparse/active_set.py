@@ -32,8 +32,14 @@ class ActiveSet(Solver):
     .. math:: d_A = G_{AA}^{-1} (F_A - w_A \operatorname{sign}_A), \qquad a' = a + t d
 
     Numbers that reach zero on the way may stay there. When the right atoms with the right signs are found one step ends at the
-    minimum, to rounding. The energy never rises but by rounding: where no such step lowers it, the one number whose own minimum
-    lowers it most moves instead, and the next step wakes no further atom.
+    minimum, to rounding. In the first step of a sample atoms wake in every round, which is fast; in later ones only once the face of
+    the awake atoms is at its minimum, so that each face can be left for good: it always comes to the minimum. Where the face is
+    singular, for atoms are more than the signal has numbers or alike, the way leads along what the signal does not see until
+    numbers reach zero.
+
+    The energy never rises but by rounding: a step that would raise it is turned down, and in the next one, as where no round leads
+    down, the one number whose own minimum lowers the energy most moves instead. A sample has stalled after ten steps in a row
+    that lower its energy by rounding alone.
 
     A step is at most so many ``rounds``, of the samples that still need one, and an evaluation. Systems and codes are in the
     precision of the latent; between rounds the forces are updated by one product with the Gram matrix in single precision,
@@ -43,7 +49,8 @@ class ActiveSet(Solver):
 
     It shines where codes are sparse. Where hundreds of atoms are active in each sample the factors dominate: use `ebm.FISTA`.
     Gradients flow through one last solve of a step's final system; at the minimum that is all there is, so a settled code
-    differentiated through its last step alone (``ebm.Truncated(1)``) has its exact gradient.
+    differentiated through its last step alone (``ebm.Truncated(1)``) has its exact gradient. Where that system is singular the
+    gradient has no part along what the signal does not see.
 
     Args:
         share: in (0, 1]; in the first round an atom wakes if its pull beyond its weight is at least this share of the largest, in
@@ -64,7 +71,7 @@ class ActiveSet(Solver):
         >>> ebm.infer(model, x, steps=3, solver=ActiveSet()).answer
         tensor([[ 1.5000,  0.0000, -0.5000]], dtype=torch.float64)
 
-    Source: Lee, Battle, Raina and Ng (2007), feature-sign search; ours wakes several atoms at once, goes to the lowest point of the whole
+    Source: Lee, Battle, Raina and Ng (2007), feature-sign search, which wakes one atom at rest; ours wakes several at once, goes to the lowest point of the whole
     line instead of the best of its kinks, and works on a batch.
     """
 
@@ -72,7 +79,7 @@ class ActiveSet(Solver):
     rounds: int = 8
     sketch: int = 80
     needs: ClassVar[frozenset[str]] = frozenset({"energy", "lasso"})
-    # at the minimum energies differ by rounding alone
+    # energies rise by rounding alone, and the last force is the best
     keep: ClassVar[str] = "last"
     compiles: ClassVar[bool] = False  # the systems are as large as the data want
 

@@ -28,7 +28,7 @@ class CoordinateDescent(Solver):
     ``screen`` every evaluation's duality gap also rules out atoms for good that cannot be active at the minimum
     (`silent`); with ``active=False`` the sweeps are over all the others.
 
-    The energy never rises. Sweeps run atom by atom, over all samples at once: on wide batches of sparse codes `ActiveSet` is several
+    The energy never rises but by rounding: a step that would raise it is turned down. Sweeps run atom by atom, over all samples at once: on wide batches of sparse codes `ActiveSet` is several
     times as fast; this one needs no linear systems, and shines where the Gram matrix is all but singular.
 
     Args:
@@ -53,6 +53,7 @@ class CoordinateDescent(Solver):
     active: bool = True
     screen: bool = True
     needs: ClassVar[frozenset[str]] = frozenset({"energy", "lasso"})
+    # energies rise by rounding alone, and the last force is the best
     keep: ClassVar[str] = "last"
     compiles: ClassVar[bool] = False  # sweeps are as long as the data want
 

@@ -131,7 +131,9 @@ class Search:
         z = picked(self._z, flat)
         change = torch.where(face.on, z - start, 0.0)
         force = force - times(face.gram, change)
-        awake = awake.gather(1, face.index) & (pull(face.weight, force, z != 0, self._lasso.signed) > 0)  # by the exact force
+        awake = awake.gather(1, face.index) & (
+            pull(face.weight, force, z != 0, self._lasso.signed) > 0
+        )  # by the exact force
         free = face.on & ((z != 0) | awake)
         new, falls, straight = newton(self._lasso, face, z, force, free)
         new = torch.where(face.on, new, 0.0)

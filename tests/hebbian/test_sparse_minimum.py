@@ -215,8 +215,7 @@ def test_sweeps_do_not_raise_an_energy(solver: ebm.Solver):
         walked(problem(seed), 8, solver)
 
 
-def test_an_atom_that_is_ruled_out_is_not_torn_out():
-    """Its number is swept away; taking it at once would raise the energy."""
+def test_an_atom_that_is_ruled_out_loses_its_number_in_the_sweeps():
     task = Problem(torch.eye(2, dtype=torch.float64), torch.tensor([[1.0, 0.05]], dtype=torch.float64), 0.1, True)
     model, start = task.model(), torch.tensor([[0.9, 1e-3]], dtype=torch.float64)
     c = model.condition(task.x)
@@ -251,7 +250,9 @@ class _At(base.View):
 def test_screening_has_no_room_to_spare():
     """Orthogonal atoms, closed form: what the first one leaves undone is all but all of the gap, and the second is active by a hair."""
     weight, far, height = 0.1, 3.0, 0.1 * 1.0001 / 3.0
-    task = Problem(torch.tensor([[1.0, 0.0], [0.0, height]]).double(), torch.tensor([[1.0, far]]).double(), weight, True)
+    task = Problem(
+        torch.tensor([[1.0, 0.0], [0.0, height]]).double(), torch.tensor([[1.0, far]]).double(), weight, True
+    )
     model = task.model()
     active = height * far > weight
     for short in (0.3, 1e-2, 1e-3):
