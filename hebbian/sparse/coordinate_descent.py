@@ -28,8 +28,9 @@ class CoordinateDescent(Solver):
     ``screen`` every evaluation's duality gap also rules out atoms for good that cannot be active at the minimum
     (`silent`); with ``active=False`` the sweeps are over all the others.
 
-    The energy never rises but by rounding: a step that would raise it is turned down. Sweeps run atom by atom, over all samples at once: on wide batches of sparse codes `ActiveSet` is several
-    times as fast; this one needs no linear systems, and shines where the Gram matrix is all but singular.
+    The energy never rises but by rounding: a step that would raise it is turned down, and if the next one would be the same the sample
+    has stalled. Sweeps run atom by atom, over all samples at once: on wide batches of sparse codes `ActiveSet` is several times
+    as fast, and at small weights or with atoms that are alike many times; this one needs no linear systems.
 
     Args:
         sweeps: over the chosen atoms in a step, at least 1.

@@ -198,11 +198,11 @@ def _factor(gram: Tensor, free: Tensor, least: float = 0.0) -> tuple[Tensor, Ten
     """
     eps, size = torch.finfo(gram.dtype).eps, gram.shape[1]
     gram = gram.to(torch.float64)
-    height, rounding = gram.diagonal(dim1=1, dim2=2), 64 * size * eps
+    height, rounding = gram.diagonal(dim1=1, dim2=2), min(64 * size * eps, _COARSE)
     little = 16 * size * torch.finfo(gram.dtype).eps
     factor, failed = _raised(gram, height, free, torch.full_like(height[:, :1], little))
     left = factor.diagonal(dim1=1, dim2=2).square()
-    weak = (failed != 0) | ((left < max(min(rounding, _COARSE), least) * height) & free).any(1)
+    weak = (failed != 0) | ((left < max(rounding, least) * height) & free).any(1)
     if bool(weak.any()):
         share = torch.where(weak[:, None], max(rounding, 0.1 * eps**0.5), little).to(gram.dtype)
         factor, failed = _raised(gram, height, free, share)
