@@ -202,7 +202,9 @@ def _factor(gram: Tensor, free: Tensor, least: float = 0.0) -> tuple[Tensor, Ten
     little = 16 * size * torch.finfo(gram.dtype).eps
     factor, failed = _raised(gram, height, free, torch.full_like(height[:, :1], little))
     left = factor.diagonal(dim1=1, dim2=2).square()
-    weak = (failed != 0) | ((left < max(rounding, least) * height) & free).any(1)
+    # a small pivot before it may make that of a singular system larger than rounding
+    least = max(rounding, 3e-4 * eps**0.5, least)
+    weak = (failed != 0) | ((left < least * height) & free).any(1)
     if bool(weak.any()):
         share = torch.where(weak[:, None], max(rounding, 0.1 * eps**0.5), little).to(gram.dtype)
         factor, failed = _raised(gram, height, free, share)
