@@ -8,17 +8,17 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ebm import rows
 from ebm.noise import Draw
 from ebm.objective import Lasso, Point
 from ebm.solvers.base import Field, Info, Solver, Step
-from ebm.solvers.trial import evaluate_trial
-from hebbian.sparse.faces import cut, times, toward
+from hebbian.sparse.descent import descend
+from hebbian.sparse.faces import cut, settling, times
 from hebbian.sparse.search import Search
 
 __all__ = ["ActiveSet"]
 
 _MANY = 64  # active atoms from which guessing is cheaper than solving
+_IDLE = 10  # steps that change an energy by rounding alone, after which a sample is done
 _FADE = 0.7  # of the share, from round to round: later guesses are better ones
 
 
@@ -32,8 +32,14 @@ class ActiveSet(Solver):
     .. math:: d_A = G_{AA}^{-1} (F_A - w_A \operatorname{sign}_A), \qquad a' = a + t d
 
     Numbers that reach zero on the way may stay there. When the right atoms with the right signs are found one step ends at the
-    minimum, to rounding. The energy never rises but by rounding: where no such step lowers it, the one number whose own minimum
-    lowers it most moves instead, and the next step wakes no further atom.
+    minimum, to rounding. In the first step of a sample atoms wake in every round, which is fast; in later ones only once the face of
+    the awake atoms is at its minimum, so that each face can be left for good: it always comes to the minimum. Where the face is
+    singular, for atoms are more than the signal has numbers or alike, the way leads along what the signal does not see until
+    numbers reach zero.
+
+    The energy never rises but by rounding: a step that would raise it is turned down, and in the next one, as where no round leads
+    down, the one number whose own minimum lowers the energy most moves instead. A sample has stalled after ten steps in a row
+    that lower its energy by rounding alone.
 
     A step is at most so many ``rounds``, of the samples that still need one, and an evaluation. Systems and codes are in the
     precision of the latent; between rounds the forces are updated by one product with the Gram matrix in single precision,
@@ -43,7 +49,8 @@ class ActiveSet(Solver):
 
     It shines where codes are sparse. Where hundreds of atoms are active in each sample the factors dominate: use `ebm.FISTA`.
     Gradients flow through one last solve of a step's final system; at the minimum that is all there is, so a settled code
-    differentiated through its last step alone (``ebm.Truncated(1)``) has its exact gradient.
+    differentiated through its last step alone (``ebm.Truncated(1)``) has its exact gradient. Where that system is singular the
+    gradient has no part along what the signal does not see.
 
     Args:
         share: in (0, 1]; in the first round an atom wakes if its pull beyond its weight is at least this share of the largest, in
@@ -64,7 +71,7 @@ class ActiveSet(Solver):
         >>> ebm.infer(model, x, steps=3, solver=ActiveSet()).answer
         tensor([[ 1.5000,  0.0000, -0.5000]], dtype=torch.float64)
 
-    Source: Lee, Battle, Raina and Ng (2007), feature-sign search; ours wakes several atoms at once, goes to the lowest point of the whole
+    Source: Lee, Battle, Raina and Ng (2007), feature-sign search, which wakes one atom at rest; ours wakes several at once, goes to the lowest point of the whole
     line instead of the best of its kinks, and works on a batch.
     """
 
@@ -72,7 +79,7 @@ class ActiveSet(Solver):
     rounds: int = 8
     sketch: int = 80
     needs: ClassVar[frozenset[str]] = frozenset({"energy", "lasso"})
-    # at the minimum energies differ by rounding alone
+    # energies rise by rounding alone, and the last force is the best
     keep: ClassVar[str] = "last"
     compiles: ClassVar[bool] = False  # the systems are as large as the data want
 
@@ -85,9 +92,10 @@ class ActiveSet(Solver):
             raise ValueError(f"`ActiveSet(rounds=...)` is a whole number of at least 1; got {self.rounds}. Try 8.")
 
     def init(self, point: Point) -> Any:
-        """Which samples are to wake no further atom, and which have been guessed, bool (B,) each."""
+        """Of each sample: whether it has not taken a step, whether it is at the minimum of its face, whether its last step was turned
+        down and whether it has been guessed, bool (B,) each; and how many steps in a row lowered its energy by no more than rounding."""
         none = torch.zeros(point.z.shape[0], dtype=torch.bool, device=point.z.device)
-        return {"careful": none, "guessed": none}
+        return {"fresh": ~none, "rested": none, "careful": none, "guessed": none, "idle": none.to(torch.int64)}
 
     def most(self, z: Any, differentiated: bool = False) -> dict[str, int]:
         """One evaluation and a product with the Gram matrix between rounds, and an evaluation more where a proposal that is not
@@ -96,21 +104,26 @@ class ActiveSet(Solver):
 
     def step(self, field: Field, point: Point, memory: Any, draw: Draw) -> Step:
         """Some rounds of waking and solving, and an evaluation."""
-        lasso = field.lasso()
+        lasso, careful = field.lasso(), memory["careful"]
         with torch.no_grad():
             search = Search(lasso, point, memory["guessed"], _MANY, self.sketch)
-            lower = search.run(field, [self.share * _FADE**turn for turn in range(self.rounds)], memory["careful"])
-            new = search.z
-            if not bool(lower.all()):
-                new = torch.where(lower[:, None], new, _best_alone(lasso, point.z, point.force))
+            shares = [self.share * _FADE**turn for turn in range(self.rounds)]
+            lower, rested = search.run(field, shares, memory["fresh"], memory["rested"])
+            new, alone = search.z, careful | ~lower
+            if bool(alone.any()):
+                new = torch.where(alone[:, None], _best_alone(lasso, point.z, point.force), new)
         if torch.is_grad_enabled():
             new = _again(lasso, point, new)
-        trial = evaluate_trial(field, new, point)
-        memory = {"careful": ~lower, "guessed": search.guessed}
-        if bool(trial.finite.all()):
-            return Step(trial.point, memory)
-        kept = Point(*rows.where(trial.finite, tuple(trial.point), tuple(point)))
-        return Step(kept, memory, Info(accepted=trial.finite))
+        end = descend(field, new, point)
+        idle = torch.where(end.idle, memory["idle"] + 1, 0)
+        memory = {
+            "fresh": torch.zeros_like(lower),
+            "rested": rested & end.good & ~careful,
+            "careful": ~end.good,
+            "guessed": search.guessed,
+            "idle": idle,
+        }
+        return Step(end.point, memory, Info(accepted=end.good, stalled=idle >= _IDLE))
 
 
 def _again(lasso: Lasso, point: Point, z: Tensor) -> Tensor:
@@ -120,7 +133,7 @@ def _again(lasso: Lasso, point: Point, z: Tensor) -> Tensor:
     here = torch.where(face.on, z.gather(1, face.index), 0.0)
     change = torch.where(face.on, here - point.z.gather(1, face.index), 0.0)
     force = point.force.gather(1, face.index) - times(face.gram, change)
-    way = toward(lasso, face, here, force, face.on & (here != 0))
+    way = settling(lasso, face, here, force, face.on & (here != 0))
     return z.scatter_add(1, face.index, way - way.detach())
 
 

@@ -88,7 +88,8 @@ class SparseCoding(ebm.Composite):
     ones with `ebm.L1` or `ebm.NonNegative` exactly, by `ActiveSet` (the default) and `CoordinateDescent`.
 
     Args:
-        dictionary: (atoms, size), or ``(atoms, channels, *kernel)``; floating point. A parameter is shared, a tensor copied into one.
+        dictionary: (atoms, size), or ``(atoms, channels, *kernel)``; floating point. A parameter is shared, a tensor or NumPy array
+            copied into one.
         penalty: `ebm.L1`, `ebm.NonNegative`, `ebm.GroupL1` or `L0`, or another `ebm.Term`.
         group: atoms in a group, where the penalty is on groups; neighbours in the dictionary share one.
         stride: of a convolved dictionary.
@@ -98,7 +99,7 @@ class SparseCoding(ebm.Composite):
             False spares atoms^2 numbers where dictionaries are huge.
 
     Raises:
-        TypeError: the dictionary is no floating-point tensor, or the penalty no term.
+        TypeError: the dictionary is no floating-point tensor or array, or the penalty no term.
         ValueError: a shape or group that does not fit.
 
     Example:
@@ -114,7 +115,7 @@ class SparseCoding(ebm.Composite):
 
     def __init__(
         self,
-        dictionary: Tensor,
+        dictionary: Tensor | Any,
         penalty: ebm.Term,
         *,
         group: int | None = None,
@@ -123,6 +124,7 @@ class SparseCoding(ebm.Composite):
         start: Start | ebm.Amortised | None = None,
         gram: bool = True,
     ) -> None:
+        dictionary = _tensor(dictionary)
         synapse = _synapse(dictionary, stride, padding)
         _check_group(dictionary, penalty, group)
         exact = gram and isinstance(synapse, Dense) and isinstance(penalty, (ebm.L1, ebm.NonNegative))
@@ -191,12 +193,18 @@ class SparseCoding(ebm.Composite):
         return DualityGap(1e-6 if self.dictionary.dtype == torch.float64 else 1e-4)
 
 
-def _synapse(dictionary: Tensor, stride: int, padding: int) -> Synapse:
-    if not isinstance(dictionary, Tensor) or not dictionary.is_floating_point():
-        got = str(dictionary.dtype) if isinstance(dictionary, Tensor) else type(dictionary).__name__
+def _tensor(dictionary: Tensor | Any) -> Tensor:
+    array = hasattr(dictionary, "__array__") and not isinstance(dictionary, Tensor)
+    found = torch.tensor(dictionary) if array else dictionary
+    if not isinstance(found, Tensor) or not found.is_floating_point():
+        got = str(found.dtype) if isinstance(found, Tensor) else type(dictionary).__name__
         raise TypeError(
-            f"`SparseCoding(dictionary)` is a floating-point tensor; got {got}. Convert it with `.float()`."
+            f"`SparseCoding(dictionary)` is a floating-point tensor or NumPy array; got {got}. Convert it, to `float64` say."
         )
+    return found
+
+
+def _synapse(dictionary: Tensor, stride: int, padding: int) -> Synapse:
     if dictionary.ndim == 2 and (stride, padding) == (1, 0):
         return Dense(dictionary.shape[1], dictionary.shape[0])
     if dictionary.ndim < 3 or dictionary.ndim > 5:

@@ -8,11 +8,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ebm import rows
 from ebm.noise import Draw
 from ebm.objective import Lasso, Point
 from ebm.solvers.base import Field, Info, Solver, Step
-from ebm.solvers.trial import evaluate_trial
+from hebbian.sparse.descent import descend
 from hebbian.sparse.faces import cut, pull, sizes
 from hebbian.sparse.screening import silent
 
@@ -29,8 +28,9 @@ class CoordinateDescent(Solver):
     ``screen`` every evaluation's duality gap also rules out atoms for good that cannot be active at the minimum
     (`silent`); with ``active=False`` the sweeps are over all the others.
 
-    The energy never rises. Sweeps run atom by atom, over all samples at once: on wide batches of sparse codes `ActiveSet` is several
-    times as fast; this one needs no linear systems, and shines where the Gram matrix is all but singular.
+    The energy never rises but by rounding: a step that would raise it is turned down, and if the next one would be the same the sample
+    has stalled. Sweeps run atom by atom, over all samples at once: on wide batches of sparse codes `ActiveSet` is several times
+    as fast, and at small weights or with atoms that are alike many times; this one needs no linear systems.
 
     Args:
         sweeps: over the chosen atoms in a step, at least 1.
@@ -54,6 +54,7 @@ class CoordinateDescent(Solver):
     active: bool = True
     screen: bool = True
     needs: ClassVar[frozenset[str]] = frozenset({"energy", "lasso"})
+    # energies rise by rounding alone, and the last force is the best
     keep: ClassVar[str] = "last"
     compiles: ClassVar[bool] = False  # sweeps are as long as the data want
 
@@ -76,27 +77,28 @@ class CoordinateDescent(Solver):
         lasso, z, force = field.lasso(), point.z, point.force
         with torch.no_grad():
             alive = memory & ~silent(lasso, point) if self.screen else memory
-        loud = (z != 0) | (pull(lasso, force, z != 0) > 0) if self.active else torch.ones_like(alive)
-        # an atom that was ruled out while it had a number is swept once more, and loses it
-        chosen = loud & (alive | (z != 0))
+        awake = z != 0
+        # an atom that was ruled out while it had a number loses it in the sweeps, and is not looked at again
+        wanted = awake | (pull(lasso.weight, force, awake, lasso.signed) > 0) if self.active else torch.ones_like(alive)
+        chosen = wanted & (alive | awake)
         new = z
         for some in sizes(chosen):
             if some is None:
-                new = _swept(lasso, z, force, chosen, alive, self.sweeps)
+                new = _swept(lasso, z, force, chosen, self.sweeps)
             else:
-                swept = _swept(lasso, z[some], force[some], chosen[some], alive[some], self.sweeps)
-                new = new.index_copy(0, some, swept)
-        trial = evaluate_trial(field, new, point)
-        kept = Point(*rows.where(trial.finite, tuple(trial.point), tuple(point)))
-        return Step(kept, alive, Info(accepted=trial.finite))
+                new = new.index_copy(0, some, _swept(lasso, z[some], force[some], chosen[some], self.sweeps))
+        end = descend(field, new, point)
+        stuck = ~end.good & (alive == memory).all(1)  # the next step would be this one
+        return Step(end.point, alive, Info(accepted=end.good, stalled=stuck))
 
 
-def _swept(lasso: Lasso, z: Tensor, force: Tensor, chosen: Tensor, alive: Tensor, sweeps: int) -> Tensor:
-    """The latents after some sweeps over the chosen atoms; of these, the ones no longer alive become zero."""
+def _swept(lasso: Lasso, z: Tensor, force: Tensor, chosen: Tensor, sweeps: int) -> Tensor:
+    """The latents after some sweeps over the chosen atoms."""
     face = cut(lasso, chosen)
     start = torch.where(face.on, z.gather(1, face.index), 0.0)
-    force, lives = force.gather(1, face.index), alive.gather(1, face.index) & face.on
+    force = force.gather(1, face.index)
     height = face.gram.diagonal(dim1=1, dim2=2)
+    moves = face.on & (height > 0)
     height = torch.where(height > 0, height, 1.0)
     numbers = list(start.unbind(1))
     for _ in range(sweeps):
@@ -106,11 +108,8 @@ def _swept(lasso: Lasso, z: Tensor, force: Tensor, chosen: Tensor, alive: Tensor
             target = (aim - weight).clamp_min(0.0)
             if lasso.signed:
                 target = target - (-aim - weight).clamp_min(0.0)
-            target = torch.where(lives[:, atom], target / height[:, atom], 0.0)
+            target = torch.where(moves[:, atom], target / height[:, atom], 0.0)
             force = torch.addcmul(force, face.gram[:, atom], (target - numbers[atom])[:, None], value=-1)
             numbers[atom] = target
-    change = torch.where(face.on, torch.stack(numbers, 1) - start, 0.0)
-    moved = z.scatter_add(1, face.index, change)
-    # rounding may leave a trace where a number was taken away from itself
-    silenced = chosen & ~alive
-    return torch.where(silenced, 0.0, moved)
+    swept = torch.where(face.on, torch.stack(numbers, 1) - start, 0.0)
+    return z.scatter_add(1, face.index, swept)

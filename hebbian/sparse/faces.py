@@ -21,6 +21,7 @@ __all__ = [
     "newton",
     "picked",
     "pull",
+    "settling",
     "sizes",
     "sparse_times",
     "times",
@@ -28,6 +29,8 @@ __all__ = [
 ]
 
 _STIFF = 1e30
+_UNSEEN = 1e-10  # of an atom's square: if others leave less, the minimum is flat as far as gradients are concerned
+_COARSE = 1e-2  # of an atom's square: more is never rounding, however coarse the numbers
 _FEW = 10  # times fewer numbers than all
 _WIDTHS = (32, 64, 96, 128, 192, 256, 384, 512)
 
@@ -48,11 +51,11 @@ class Face(NamedTuple):
     gram: Tensor
 
 
-def pull(lasso: Lasso, force: Tensor, active: Tensor) -> Tensor:
+def pull(weight: Tensor, force: Tensor, active: Tensor, signed: bool) -> Tensor:
     """By how much the force on atoms that are not active exceeds their weight, (B, K); zero or less for those that stay asleep."""
     # a force that ties with the weight up to rounding wakes no atom
-    weight = (lasso.weight * (1 + 32 * torch.finfo(force.dtype).eps)).to(force.dtype)
-    excess = force.abs().sub_(weight) if lasso.signed else force - weight
+    weight = (weight * (1 + 32 * torch.finfo(force.dtype).eps)).to(force.dtype)
+    excess = force.abs().sub_(weight) if signed else force - weight
     return excess.masked_fill_(active, 0.0)
 
 
@@ -153,31 +156,61 @@ def toward(lasso: Lasso, face: Face, z: Tensor, force: Tensor, free: Tensor) -> 
     Systems are solved in double precision whatever the latent's: nearly as many atoms as the signal has numbers make them too ill
     conditioned for single precision, in which the way down would end before the minimum.
     """
-    steep = torch.where(free, force - face.weight * _signs(lasso, z, force), 0.0)
-    factor = _factor(face.gram.to(torch.float64), free)
-    return torch.cholesky_solve(steep[:, :, None].to(factor.dtype), factor)[:, :, 0].to(z.dtype)
+    steep = _steep(lasso, face, z, force, free)
+    return _solved(steep, _factor(face.gram, free)[0]).to(z.dtype)
+
+
+def settling(lasso: Lasso, face: Face, z: Tensor, force: Tensor, free: Tensor) -> Tensor:
+    """As `toward`, to be differentiated: a system that is singular has no way along what the signal does not see.
+
+    There the minimum is not a single point, and the raised system's way, and its gradient, would be as long as it is raised little.
+    """
+    steep = _steep(lasso, face, z, force, free)
+    factor, weak = _factor(face.gram, free, _UNSEEN)
+    if not bool(weak.any()):
+        return _solved(steep, factor).to(z.dtype)
+    eye = torch.eye(face.gram.shape[1], dtype=face.gram.dtype, device=face.gram.device)
+    sound = _solved(steep, _factor(torch.where(weak[:, None, None], eye, face.gram), free)[0])
+    raised = factor.detach()
+    seen = times(face.gram.detach().to(raised.dtype), _solved(steep, raised))
+    return torch.where(weak[:, None], _solved(seen, raised), sound).to(z.dtype)
+
+
+def _steep(lasso: Lasso, face: Face, z: Tensor, force: Tensor, free: Tensor) -> Tensor:
+    return torch.where(free, force - face.weight * _signs(lasso, z, force), 0.0)
+
+
+def _solved(steep: Tensor, factor: Tensor) -> Tensor:
+    return torch.cholesky_solve(steep[:, :, None].to(factor.dtype), factor)[:, :, 0]
 
 
 def _signs(lasso: Lasso, z: Tensor, force: Tensor) -> Tensor:
     return torch.where(z != 0, z, force).sign() if lasso.signed else torch.ones_like(force)
 
 
-def _factor(gram: Tensor, free: Tensor) -> Tensor:
-    """The Cholesky factor of the systems, made so stiff where nothing is free that nothing moves there.
+def _factor(gram: Tensor, free: Tensor, least: float = 0.0) -> tuple[Tensor, Tensor]:
+    """The Cholesky factor of the systems, made so stiff where nothing is free that nothing moves there, and which are singular.
 
-    Atoms may be many for the signal, or alike; a system that is singular to rounding is raised along its diagonal until
-    its solution is not made of rounding. It still leads down, and kinks on the way thin the face out.
+    Atoms may be more than the signal has numbers, or alike; a system that is singular to rounding, or in which the others leave less
+    than a ``least`` share of an atom's square, is raised along its diagonal until its solution is not made of rounding. That
+    solution leads down along what the signal does not see, far enough for numbers to reach zero, which thins the face out until it
+    is not singular any more.
     """
-    eps, height = torch.finfo(gram.dtype).eps, gram.diagonal(dim1=1, dim2=2)
-    factor, failed = _raised(gram, height, free, torch.full_like(height[:, :1], 16 * gram.shape[1] * eps))
-    pivots = factor.diagonal(dim1=1, dim2=2).square()
-    weak = (failed != 0) | ((pivots < 1e-2 * eps**0.5 * height) & free).any(1)
+    eps, size = torch.finfo(gram.dtype).eps, gram.shape[1]
+    gram = gram.to(torch.float64)
+    height, rounding = gram.diagonal(dim1=1, dim2=2), min(64 * size * eps, _COARSE)
+    little = 16 * size * torch.finfo(gram.dtype).eps
+    factor, failed = _raised(gram, height, free, torch.full_like(height[:, :1], little))
+    left = factor.diagonal(dim1=1, dim2=2).square()
+    # a small pivot before it may make that of a singular system larger than rounding
+    least = max(rounding, 3e-4 * eps**0.5, least)
+    weak = (failed != 0) | ((left < least * height) & free).any(1)
     if bool(weak.any()):
-        raised = torch.where(weak[:, None], 0.1 * eps**0.25, 16 * gram.shape[1] * eps).to(gram.dtype)
-        factor, failed = _raised(gram, height, free, raised)
-        eye = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
+        share = torch.where(weak[:, None], max(rounding, 0.1 * eps**0.5), little).to(gram.dtype)
+        factor, failed = _raised(gram, height, free, share)
+        eye = torch.eye(size, dtype=gram.dtype, device=gram.device)
         factor = torch.where((failed == 0)[:, None, None], factor, eye)  # what is not finite
-    return factor
+    return factor, weak
 
 
 def _raised(gram: Tensor, height: Tensor, free: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
@@ -194,10 +227,11 @@ def inner_step(face: Face, z: Tensor, force: Tensor, direction: Tensor, signed: 
     """
     along = torch.where(z != 0, z.sign() * direction, direction.abs())
     slope = (face.weight * along - force * direction).sum(1)
-    bend = torch.linalg.vecdot(direction, times(face.gram, direction))
+    bend = torch.linalg.vecdot(direction, times(face.gram, direction)).clamp_min(0.0)
     crosses = z * direction < 0
-    straight = ~(crosses & (z.abs() <= direction.abs())).any(1) & (bend > 0)
     size = -slope / torch.where(bend > 0, bend, torch.ones_like(bend))
+    reach = size.clamp_min(1.0)[:, None]  # beyond one where the system was raised
+    straight = ~(crosses & (z.abs() <= reach * direction.abs())).any(1) & ((bend > 0) | (slope >= 0))
     kink = torch.full_like(z, torch.inf)
     if not bool(straight.all()):
         kink = torch.where(crosses, -z / torch.where(crosses, direction, 1.0), kink)

@@ -23,7 +23,8 @@ class ResidualHebb(LocalRule):
 
     ``pre`` is the residual and ``post`` the code (`SparseCoding.ends` gives both). The mean of an atom is over the uses in which
     it was active, so that rare atoms learn as fast as common ones; with ``per_atom=False`` it is over all uses, and the
-    step is that of gradient descent on the energy. An atom that was not active, or whose step is zero, stays as it is.
+    step is that of gradient descent on the energy. An atom that was not active, or
+    whose step is zero or would end at zero, stays as it is.
 
     Lengths are part of the rule: without them the energy falls as atoms grow and codes shrink. They are taken over all of an
     atom, channels and places of its kernel included.
@@ -72,4 +73,5 @@ class ResidualHebb(LocalRule):
         grown = weight + step
         length = torch.linalg.vector_norm(grown.flatten(1), dim=1)
         renewed = grown / per_unit(torch.where(length > 0, length, 1.0), weight)
-        return torch.where(per_unit(moved, weight), renewed - weight, 0.0), state
+        # a step to zero has no direction to keep, and an atom of zeros would never be active again
+        return torch.where(per_unit(moved & (length > 0), weight), renewed - weight, 0.0), state

@@ -51,30 +51,37 @@ class Search:
     def z(self) -> Tensor:
         return self._z[:-1].view_as(self._start)
 
-    def run(self, field: Field, shares: list[float], careful: Tensor) -> Tensor:
-        """A round for each share; which samples the first one led down, bool (B,). Those ``careful`` wake no atom in it."""
-        lasso, everyone = self._lasso, torch.arange(len(careful), device=careful.device)
+    def run(self, field: Field, shares: list[float], hurried: Tensor, rested: Tensor) -> tuple[Tensor, Tensor]:
+        """A round for each share; whether the first one led down, and whether the last face was left at its minimum, bool (B,) each.
+
+        Those ``rested`` begin at the minimum of their face. Atoms wake only there, but for the samples that are ``hurried``.
+        """
+        lasso, everyone = self._lasso, torch.arange(len(rested), device=rested.device)
         samples, active = everyone, self._rows(self._active, everyone)
-        pulled = pull(lasso, self._force, active).masked_fill_(careful[:, None], 0.0)
-        first = falls = None
+        pulled = pull(lasso.weight, self._force, active, lasso.signed)
+        first, rested = None, rested.clone()
         for turn, share in enumerate(shares):
             many = _crowd(active, pulled) if turn == 1 else active.sum(1) > self._many
             active, pulled = self._guess(field, samples, many, active, pulled)
+            waking = (rested | hurried)[samples]
+            if not bool(waking.all()):
+                pulled = pulled.masked_fill(~waking[:, None], 0.0)
             falls, straight = self._round(samples, active, pulled, share)
+            rested[samples] = straight
             first = falls if first is None else first
             if turn + 1 == len(shares):
                 break
             asked = field if len(samples) == len(everyone) else field.of(samples)
             active = self._rows(self._active, samples)
             force = self._rows(self._low, samples) - asked.bend(self._rows(self._change, samples))
-            pulled = pull(lasso, force, active)
+            pulled = pull(lasso.weight, force, active, lasso.signed)
             going = (falls & (~straight | (pulled.amax(1) > 0))).nonzero().flatten()
             if not len(going):
                 break
             if len(going) < len(samples):
                 samples, active, pulled = samples[going], active[going], pulled[going]
         assert first is not None
-        return first
+        return first, rested
 
     def _guess(
         self, field: Field, samples: Tensor, many: Tensor, active: Tensor, pulled: Tensor
@@ -91,7 +98,8 @@ class Search:
         self._z[flat], self._change[flat], self._active[flat] = code.to(self._z.dtype), code - start, code != 0
         active, pulled = active.clone(), pulled.clone()
         active[many] = code != 0
-        pulled[many] = pull(self._lasso, self._low[chosen] - part.bend(code - start), code != 0).to(pulled.dtype)
+        left = self._low[chosen] - part.bend(code - start)
+        pulled[many] = pull(self._lasso.weight, left, code != 0, self._lasso.signed).to(pulled.dtype)
         return active, pulled
 
     def _rows(self, flat: Tensor, samples: Tensor) -> Tensor:
@@ -123,7 +131,10 @@ class Search:
         z = picked(self._z, flat)
         change = torch.where(face.on, z - start, 0.0)
         force = force - times(face.gram, change)
-        free = face.on & ((z != 0) | awake.gather(1, face.index))
+        awake = awake.gather(1, face.index) & (
+            pull(face.weight, force, z != 0, self._lasso.signed) > 0
+        )  # by the exact force
+        free = face.on & ((z != 0) | awake)
         new, falls, straight = newton(self._lasso, face, z, force, free)
         new = torch.where(face.on, new, 0.0)
         self._z[flat], self._change[flat] = new, torch.where(face.on, new - start, 0.0).to(torch.float32)

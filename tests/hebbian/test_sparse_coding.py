@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 import ebm
+from hebbian import Dense, step
 from hebbian.sparse import (
     L0,
     LCA,
@@ -16,6 +17,7 @@ from hebbian.sparse import (
     ActiveSet,
     CoordinateDescent,
     DualityGap,
+    ResidualHebb,
     SparseCoding,
     duality_gap,
     silent,
@@ -391,6 +393,25 @@ def test_the_gradient_of_a_settled_code_is_exact_through_one_step():
     direction, h = numbers(15, 8, seed=6), 1e-5
     rise = ((answer(dictionary + h * direction) - answer(dictionary - h * direction)) * target).sum() / (2 * h)
     assert float((slope * direction).sum()) == pytest.approx(float(rise), rel=1e-5)
+
+
+def test_an_array_is_a_dictionary_too():
+    made = atoms(6, 4).numpy()
+    made.flags.writeable = False
+    model = SparseCoding(made, ebm.L1(0.3))
+    assert model.dictionary.dtype == torch.float64 and torch.equal(model.dictionary.detach(), atoms(6, 4))
+    with pytest.raises(TypeError, match=r"got torch\.int64\. Convert it"):
+        SparseCoding(made.astype("int64"), ebm.L1(0.3))
+    with pytest.raises(TypeError, match=r"got list\. Convert it"):
+        SparseCoding([[1.0]], ebm.L1(0.3))
+
+
+def test_an_atom_that_a_step_would_take_to_zero_stays():
+    made, missed = torch.eye(2, dtype=torch.float64), torch.tensor([[-2.0, 0.0]], dtype=torch.float64)
+    code = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+    for rate, wanted in ((0.5, 1.0), (0.75, -1.0)):
+        new, _ = step(ResidualHebb(rate), Dense(2, 2), made, missed, code, None)
+        assert torch.equal(new, torch.diag(torch.tensor([wanted, 1.0], dtype=torch.float64)))
 
 
 def test_an_untrained_lista_is_ista_and_a_trained_one_a_better_start():
