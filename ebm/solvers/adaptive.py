@@ -78,7 +78,8 @@ class AdaptiveDescent(Solver):
         size = memory["size"]
         move = rows.scale(point.force, size)
         trial = evaluate_trial(field, rows.map_rows(torch.add, point.z, move), point, calm=calm)
-        before, after, move = trial.before, trial.after, held(move, trial.live)
+        before, after = trial.before, trial.after
+        size, move = held((size, move), trial.live)
         # products with the move, not of forces: it has the size of the latent, so that no square leaves the range
         drop, overlap = rows.dot(move, before.force), rows.dot(move, after.force)
         bend = drop - overlap

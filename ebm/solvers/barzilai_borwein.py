@@ -90,7 +90,8 @@ class BarzilaiBorwein(Solver):
         size, energies = memory["size"], memory["energies"]
         move = rows.scale(point.force, size)
         trial = evaluate_trial(field, rows.map_rows(torch.add, point.z, move), point, calm=calm)
-        before, after, move = trial.before, trial.after, held(move, trial.live)
+        before, after = trial.before, trial.after
+        size, move = held((size, move), trial.live)
         change = rows.map_rows(torch.sub, before.force, after.force)
         # products with the move, not of forces: it has the size of the latent, so that no square leaves the range
         drop, bend, turn = (

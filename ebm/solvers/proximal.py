@@ -79,7 +79,7 @@ class Proximal(Solver):
             follow = rows.map_rows(lambda new, z: new.detach() + (z - z.detach()), proposal, point.z)
             proposal = rows.where(calm, follow, proposal)
         trial = evaluate_trial(field, proposal, point, calm=calm)
-        before, after = trial.before, trial.after
+        before, after, size = trial.before, trial.after, held(size, trial.live)
         move = rows.map_rows(torch.sub, after.z, before.z)
         change = rows.map_rows(torch.sub, before.force, after.force)
         squared, bend = rows.dot(move, move), rows.dot(move, change)

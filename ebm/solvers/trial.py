@@ -60,14 +60,13 @@ def evaluate_trial(
         # settings are quotients of squares
         parts = (z, fallback.z, fallback.force, rows.where(good, point.force, fallback.force))
         live = torch.stack([rows.rms(part) for part in parts]).amax(0) < limits.max**0.25
-        live = live if calm is None else live & ~calm
-        known = live & good
+        live = live & good if calm is None else live & good & ~calm
     if not bool(sound.all()):
         near = rows.map_rows(lambda leaf: leaf.detach().clamp(-most, most), fallback.z)
         stand_in = rows.where(rows.rms(fallback.z) < most, fallback.z, near)
         again = field(rows.where(sound, z, stand_in))
         point = Point(*rows.where(sound, tuple(again), _detached(tuple(point))))
-    return Trial(point, finite, live, held(fallback, known), held(point, known))
+    return Trial(point, finite, live, held(fallback, live), held(point, live))
 
 
 def held(tree: Any, live: Tensor | None) -> Any:
