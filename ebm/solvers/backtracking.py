@@ -112,7 +112,7 @@ def _tried(field: Field, start: Point, search: _Search) -> _Search:
     move = rows.scale(start.force, size)
     trial = evaluate_trial(field, rows.where(done, point.z, rows.map_rows(torch.add, start.z, move)), start, calm=calm)
     before, after = trial.before, trial.after
-    size, move = held((size, move), trial.live)
+    move = held(move, trial.known)
     drop = rows.dot(move, before.force)
     bend = drop - rows.dot(move, after.force)
     accepted = ~done & sufficient(trial, start, drop, bend)

@@ -79,11 +79,11 @@ class Proximal(Solver):
             follow = rows.map_rows(lambda new, z: new.detach() + (z - z.detach()), proposal, point.z)
             proposal = rows.where(calm, follow, proposal)
         trial = evaluate_trial(field, proposal, point, calm=calm)
-        before, after, size = trial.before, trial.after, held(size, trial.live)
+        before, after = trial.before, trial.after
         move = rows.map_rows(torch.sub, after.z, before.z)
         change = rows.map_rows(torch.sub, before.force, after.force)
         squared, bend = rows.dot(move, move), rows.dot(move, change)
-        drop = squared / size
+        drop = squared / held(size, trial.known)
         accepted = sufficient(trial, point, drop, bend)
         new = Point(*rows.where(accepted, tuple(trial.point), tuple(point)))
         rise = energy_of(after) - energy_of(before)

@@ -23,13 +23,15 @@ class Trial(NamedTuple):
         live: bool (B,), which samples' settings have a derivative; None: all.
         before: the point that the proposal left, to derive settings from: it has no graph where the settings have none.
         after: the proposal, to derive settings from.
+        known: bool (B,), which samples' settings may be derived from the proposal; None: all.
     """
 
     point: Point
     finite: Tensor
-    live: Tensor | None
-    before: Point
-    after: Point
+    live: Tensor | None = None
+    before: Any = None
+    after: Any = None
+    known: Tensor | None = None
 
 
 def evaluate_trial(
@@ -60,13 +62,14 @@ def evaluate_trial(
         # settings are quotients of squares
         parts = (z, fallback.z, fallback.force, rows.where(good, point.force, fallback.force))
         live = torch.stack([rows.rms(part) for part in parts]).amax(0) < limits.max**0.25
-        live = live & good if calm is None else live & good & ~calm
+        live = live if calm is None else live & ~calm
+        known = live & good
     if not bool(sound.all()):
         near = rows.map_rows(lambda leaf: leaf.detach().clamp(-most, most), fallback.z)
         stand_in = rows.where(rows.rms(fallback.z) < most, fallback.z, near)
         again = field(rows.where(sound, z, stand_in))
         point = Point(*rows.where(sound, tuple(again), _detached(tuple(point))))
-    return Trial(point, finite, live, held(fallback, live), held(point, live))
+    return Trial(point, finite, live, held(fallback, known), held(point, known), known)
 
 
 def held(tree: Any, live: Tensor | None) -> Any:
