@@ -78,20 +78,21 @@ class AdaptiveDescent(Solver):
         size = memory["size"]
         move = rows.scale(point.force, size)
         trial = evaluate_trial(field, rows.map_rows(torch.add, point.z, move), point, calm=calm)
-        before, after, move = trial.before, trial.after, held(move, trial.live)
+        before, after = trial.before, trial.after
+        tried, move = held((size, move), trial.known)
         # products with the move, not of forces: it has the size of the latent, so that no square leaves the range
         drop, overlap = rows.dot(move, before.force), rows.dot(move, after.force)
         bend = drop - overlap
-        change = bend + (rows.dot(rows.scale(after.force, size), after.force) - overlap)
+        change = bend + (rows.dot(rows.scale(after.force, tried), after.force) - overlap)
         rise = energy_of(after) - energy_of(before)
         # compared as energies, not as a difference: near rest the decrease asked for rounds to nothing, and a tie may pass
         accepted = trial.finite & (energy_of(trial.point) <= energy_of(point) - SUFFICIENT * drop)
         new = Point(*rows.where(accepted, tuple(trial.point), tuple(point)))
         known = change > 0
-        squared = torch.where(known, size * bend * (bend / torch.where(known, change, torch.ones_like(change))), drop)
+        squared = torch.where(known, tried * bend * (bend / torch.where(known, change, torch.ones_like(change))), drop)
         following = torch.where(
             accepted,
-            torch.where(learned, longer(size, squared, bend, self.growth), size),
+            torch.where(learned, longer(tried, squared, bend, self.growth), size),
             shorter(size, drop, curve(bend, drop, rise), trial.finite),
         )
         # after a failure a move within rounding that gains nothing is the end, too; before one the step size is yet to grow

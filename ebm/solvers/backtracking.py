@@ -111,7 +111,8 @@ def _tried(field: Field, start: Point, search: _Search) -> _Search:
     point, size, done, calm = search
     move = rows.scale(start.force, size)
     trial = evaluate_trial(field, rows.where(done, point.z, rows.map_rows(torch.add, start.z, move)), start, calm=calm)
-    before, after, move = trial.before, trial.after, held(move, trial.live)
+    before, after = trial.before, trial.after
+    move = held(move, trial.known)
     drop = rows.dot(move, before.force)
     bend = drop - rows.dot(move, after.force)
     accepted = ~done & sufficient(trial, start, drop, bend)

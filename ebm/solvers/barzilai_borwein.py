@@ -90,18 +90,19 @@ class BarzilaiBorwein(Solver):
         size, energies = memory["size"], memory["energies"]
         move = rows.scale(point.force, size)
         trial = evaluate_trial(field, rows.map_rows(torch.add, point.z, move), point, calm=calm)
-        before, after, move = trial.before, trial.after, held(move, trial.live)
+        before, after = trial.before, trial.after
+        tried, move = held((size, move), trial.known)
         change = rows.map_rows(torch.sub, before.force, after.force)
         # products with the move, not of forces: it has the size of the latent, so that no square leaves the range
         drop, bend, turn = (
             rows.dot(move, before.force),
             rows.dot(move, change),
-            rows.dot(rows.scale(change, size), change),
+            rows.dot(rows.scale(change, tried), change),
         )
         accepted = sufficient(trial, point, drop, bend, energies.amax(1))
         new = Point(*rows.where(accepted, tuple(trial.point), tuple(point)))
         rise = energy_of(after) - energy_of(before)
-        spectral = self._spectral(size, drop, bend, turn, memory["moves"])
+        spectral = self._spectral(tried, drop, bend, turn, memory["moves"])
         following = torch.where(
             accepted,
             torch.where(learned, spectral, unlearnt(size, self.first, _GROWTH)),

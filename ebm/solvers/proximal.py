@@ -83,7 +83,7 @@ class Proximal(Solver):
         move = rows.map_rows(torch.sub, after.z, before.z)
         change = rows.map_rows(torch.sub, before.force, after.force)
         squared, bend = rows.dot(move, move), rows.dot(move, change)
-        drop = squared / size
+        drop = squared / held(size, trial.known)
         accepted = sufficient(trial, point, drop, bend)
         new = Point(*rows.where(accepted, tuple(trial.point), tuple(point)))
         rise = energy_of(after) - energy_of(before)

@@ -23,13 +23,15 @@ class Trial(NamedTuple):
         live: bool (B,), which samples' settings have a derivative; None: all.
         before: the point that the proposal left, to derive settings from: it has no graph where the settings have none.
         after: the proposal, to derive settings from.
+        known: bool (B,), which samples' settings may be derived from the proposal; None: all.
     """
 
     point: Point
     finite: Tensor
-    live: Tensor | None
-    before: Point
-    after: Point
+    live: Tensor | None = None
+    before: Any = None
+    after: Any = None
+    known: Tensor | None = None
 
 
 def evaluate_trial(
@@ -67,7 +69,7 @@ def evaluate_trial(
         stand_in = rows.where(rows.rms(fallback.z) < most, fallback.z, near)
         again = field(rows.where(sound, z, stand_in))
         point = Point(*rows.where(sound, tuple(again), _detached(tuple(point))))
-    return Trial(point, finite, live, held(fallback, known), held(point, known))
+    return Trial(point, finite, live, held(fallback, known), held(point, known), known)
 
 
 def held(tree: Any, live: Tensor | None) -> Any:

@@ -368,8 +368,8 @@ FAULTS = [
     Fault(
         "adaptive descent reads its step size off rounding",
         "ebm/solvers/adaptive.py",
-        "torch.where(learned, longer(size, squared, bend, self.growth), size)",
-        "longer(size, squared, bend, self.growth)",
+        "torch.where(learned, longer(tried, squared, bend, self.growth), size)",
+        "longer(tried, squared, bend, self.growth)",
         "tests/solvers/test_rest_gradients.py -k parts_of_a_sweep",
     ),
     Fault(
