@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 import ebm
+from ebm.files import write_text
 from ebm.objective import Point
 
 
@@ -102,7 +103,7 @@ def write(path: str | None, name: str, results: Any) -> None:
     if path is None:
         return
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text(json.dumps({"benchmark": name, "facts": facts(), "results": results}, indent=2) + "\n")
+    write_text(path, json.dumps({"benchmark": name, "facts": facts(), "results": results}, indent=2) + "\n")
     print(f"\nwrote {path}", file=sys.stderr)
 
 

@@ -37,6 +37,7 @@ from ebm.engine import (
     infer,
     stream,
 )
+from ebm.files import FileError
 from ebm.losses import Progressive, TwoPhase
 from ebm.models import (
     L1,
@@ -129,6 +130,7 @@ from ebm.solvers import (
     UnderdampedLangevin,
 )
 from ebm.version import __version__
+from ebm.warned import DetachedWarning, RepeatedNoiseWarning
 
 __all__ = [
     "FISTA",
@@ -166,6 +168,7 @@ __all__ = [
     "DenseMemory",
     "Descent",
     "Detached",
+    "DetachedWarning",
     "Diagnosis",
     "Downhill",
     "Draw",
@@ -174,6 +177,7 @@ __all__ = [
     "EnergyTwin",
     "Exponential",
     "FeedForward",
+    "FileError",
     "Flip",
     "FlopCounter",
     "Flow",
@@ -232,6 +236,7 @@ __all__ = [
     "Proximal",
     "RectifiedPolynomial",
     "Reduced",
+    "RepeatedNoiseWarning",
     "Restarts",
     "ReversalWarning",
     "Reverse",

@@ -24,6 +24,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import ebm
+from ebm.files import write_figure, write_text
 from hebbian.memory import HopfieldMemory, PseudoInverse
 from support.data import mnist_subset
 
@@ -88,7 +89,7 @@ def picture(path: Path, table: dict[str, dict[int, list[float]]], shown: dict[st
             cell.set_xticks([])
             cell.set_yticks([])
         row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
-    figure.savefig(path, dpi=100)
+    write_figure(path, figure, 100)
     pyplot.close(figure)
     print(f"picture: {path}")
 
@@ -135,8 +136,8 @@ def main(argv: list[str] | None = None) -> None:
         "torch": torch.__version__,
         "equilibrate": ebm.__version__,
     }
-    (args.out / "image_recall.json").write_text(
-        json.dumps({"facts": facts, "recalled": table, "shown": example}, indent=1)
+    write_text(
+        args.out / "image_recall.json", json.dumps({"facts": facts, "recalled": table, "shown": example}, indent=1)
     )
     picture(args.out / "image_recall.png", table, shown)
     print(f"{time.perf_counter() - began:.0f} seconds")

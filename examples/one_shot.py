@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import ebm
+from ebm.files import write_figure, write_text
 from hebbian.plasticity import DifferentiablePlasticity, run, unit
 from support.data import mnist_subset
 
@@ -145,7 +146,7 @@ def picture(path: Path, found: dict[str, list[dict[str, float]]]) -> None:
         axis.set(title=title, xlabel="accuracy, %, 5 classes, one image each")
         axis.grid(axis="x", alpha=0.3)
     axes[0].invert_yaxis()
-    figure.savefig(path, dpi=110)
+    write_figure(path, figure, 110)
     pyplot.close(figure)
     print(f"picture: {path}")
 
@@ -193,7 +194,7 @@ def main(argv: list[str] | None = None) -> None:
         "torch": torch.__version__,
         "equilibrate": ebm.__version__,
     }
-    (args.out / "one_shot.json").write_text(json.dumps({"facts": facts, "found": found}, indent=1))
+    write_text(args.out / "one_shot.json", json.dumps({"facts": facts, "found": found}, indent=1))
     picture(args.out / "one_shot.png", found)
     print(f"{time.perf_counter() - began:.0f} seconds")
 

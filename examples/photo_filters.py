@@ -21,6 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import ebm
+from ebm.files import write_figure, write_text
 from hebbian import ICA, Dense, Falling, OjaSubspace, Sanger, Scheduled, step
 from hebbian.sparse import DualityGap, ResidualHebb, SparseCoding
 from support.patches import PHOTOGRAPHS, photograph
@@ -103,7 +104,7 @@ def picture(path: Path, sheets: dict[str, Tensor]) -> None:
         axis.imshow(grid, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
         axis.set_title(f"{name}\n{localised(filters):.2f} of the energy in a quarter", fontsize=11)
         axis.set_axis_off()
-    figure.savefig(path, dpi=100, bbox_inches="tight")
+    write_figure(path, figure, 100, bbox_inches="tight")
     pyplot.close(figure)
     print(f"picture: {path}")
 
@@ -153,8 +154,8 @@ def main(argv: list[str] | None = None) -> None:
         "torch": torch.__version__,
         "equilibrate": ebm.__version__,
     }
-    (args.out / "photo_filters.json").write_text(
-        json.dumps({"facts": facts, "localised": found, "noise": noise}, indent=1)
+    write_text(
+        args.out / "photo_filters.json", json.dumps({"facts": facts, "localised": found, "noise": noise}, indent=1)
     )
     picture(args.out / "photo_filters.png", sheets)
     print(f"{time.perf_counter() - began:.0f} seconds")

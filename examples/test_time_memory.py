@@ -20,6 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import ebm
+from ebm.files import write_figure, write_text
 from hebbian.plasticity import DeepMemory, FastWeights, LinearMemory, Pairs, ridge_memory, run, tokens, unit
 
 KEYS, VALUES, PAIRS, ASKED = 32, 16, 64, 256
@@ -118,7 +119,7 @@ def picture(path: Path, panels: dict[str, dict[str, list[list[float]]]], steps: 
         axis.set_xlabel("inner steps")
     for axis in axes[:, 0]:
         axis.set_ylabel("relative squared error, new keys")
-    figure.savefig(path, dpi=100)
+    write_figure(path, figure, 100)
     pyplot.close(figure)
     print(f"picture: {path}")
 
@@ -156,7 +157,7 @@ def main(argv: list[str] | None = None) -> None:
         "equilibrate": ebm.__version__,
     }
     whole = {"facts": facts, "said": said, "steps": steps, "errors": panels}
-    (args.out / "test_time_memory.json").write_text(json.dumps(whole, indent=1))
+    write_text(args.out / "test_time_memory.json", json.dumps(whole, indent=1))
     picture(args.out / "test_time_memory.png", panels, steps)
     print("\n".join(said))
     print(f"{time.perf_counter() - began:.0f} seconds")

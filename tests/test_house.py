@@ -15,16 +15,20 @@ ROOT = Path(__file__).parents[1]
 FILES = sorted([*ROOT.glob("ebm/**/*.py"), *ROOT.glob("hebbian/**/*.py")])
 
 # What each module of ebm may import, itself included; the longest matching prefix counts.
-_BASE = ("ebm.rows", "ebm.noise")
+_BASE = ("ebm.rows", "ebm.noise", "ebm.files", "ebm.warned")
 _SAYS = (*_BASE, "ebm.objective", "ebm.solution", "ebm.version")
 _LOOP = (*_SAYS, "ebm.solvers.base", "ebm.engine.field", "ebm.engine.flops", "ebm.engine.stop", "ebm.engine.loop")
 MAY_IMPORT = {
     "ebm.rows": (),
     "ebm.version": (),
+    "ebm.files": (),
+    "ebm.warned": (),
+    "ebm.coded": ("ebm.files",),
     "ebm.noise": ("ebm.rows",),
     "ebm.objective": _BASE,
-    "ebm.solution": (*_BASE, "ebm.objective"),
+    "ebm.solution": (*_BASE, "ebm.coded", "ebm.objective"),
     "ebm.solvers": (*_SAYS, "ebm.solvers"),
+    "ebm.engine.account": (),
     "ebm.engine.flops": (),
     "ebm.engine.field": (*_SAYS, "ebm.engine.flops"),
     "ebm.engine.stop": _SAYS,

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from ebm.engine.account import book
 from ebm.engine.adjoint import Adjoint, Detached
 from ebm.engine.budget import Budget
 from ebm.engine.call import Call, Options
@@ -17,6 +18,7 @@ from ebm.engine.stop import Stop
 from ebm.objective import Objective
 from ebm.solution import Solution
 from ebm.solvers.base import Solver
+from ebm.warned import DetachedWarning, warn_once, warn_same_noise
 
 __all__ = ["infer", "stream"]
 
@@ -34,7 +36,7 @@ def infer(
     budget: Budget | None = None,
     stop: Stop | None = None,
     solver: Solver | None = None,
-    adjoint: Adjoint = _DETACHED,
+    adjoint: Adjoint | None = None,
     start: Any = None,
     resume: Solution | None = None,
     keep: Literal["best", "last"] | None = None,
@@ -61,7 +63,8 @@ def infer(
         budget: a pot of resources that several calls share.
         stop: when a sample is done; None asks the model for its default, which is usually never.
         solver: how a latent moves; None asks the model, and falls back on `AdaptiveDescent` (`Picard` for an update).
-        adjoint: how a loss differentiates the settled latent; by default not at all.
+        adjoint: how a loss differentiates the settled latent. None is `Detached()`, no gradient; it warns once where the model could be
+            trained (gradients are enabled, it is in training mode, and has parameters that want them). `Detached()` itself is quiet.
         start: a latent to begin at instead of ``model.init_latent``; excludes ``resume``.
         resume: a solution to go on from, solver memory, stop memory and noise keys included. Samples that ran out of
             a resource or were stopped run again; another ``stop`` starts anew and reopens converged ones.
@@ -77,8 +80,9 @@ def infer(
             ``"answer"``, ``"status"``; the trace has one entry more than there were steps.
         callback: called with the solution so far before the first step and after each; returning True stops.
         progress: a progress bar on stderr (of the first process only).
-        generator: the only source of randomness: it draws one key a sample. Without one the keys are the row numbers,
-            so that the same call gives the same answer; pass one to draw other noise.
+        generator: the only source of randomness: it draws one key a sample. Without one the keys are the row numbers, whatever
+            `torch.manual_seed` says, so that the same call gives the same answer; it warns once where noise is drawn so. Make one
+            generator and pass it to every call to draw other noise each time.
         clock: seconds, never going back; an argument so that deadlines can be tested.
 
     Returns:
@@ -107,7 +111,7 @@ def infer(
         budget=budget,
         stop=stop,
         solver=solver,
-        adjoint=adjoint,
+        adjoint=_DETACHED if adjoint is None else adjoint,
         start=start,
         resume=resume,
         keep=keep,
@@ -121,8 +125,11 @@ def infer(
         clock=clock,
     )
     call = Call(model, x, options)
+    _warn_of(call, adjoint)
     try:
-        return call.run()
+        solution = call.run()
+        book(solution.flops, call.graph)
+        return solution
     except (Exception, KeyboardInterrupt) as error:
         call.attach(error)
         raise
@@ -139,7 +146,7 @@ def stream(
     budget: Budget | None = None,
     stop: Stop | None = None,
     solver: Solver | None = None,
-    adjoint: Adjoint = _DETACHED,
+    adjoint: Adjoint | None = None,
     start: Any = None,
     resume: Solution | None = None,
     keep: Literal["best", "last"] | None = None,
@@ -179,7 +186,7 @@ def stream(
         budget=budget,
         stop=stop,
         solver=solver,
-        adjoint=adjoint,
+        adjoint=_DETACHED if adjoint is None else adjoint,
         start=start,
         resume=resume,
         keep=keep,
@@ -192,4 +199,42 @@ def stream(
         generator=generator,
         clock=clock,
     )
-    return Call(model, x, options).solutions()
+    call = Call(model, x, options)
+    _warn_of(call, adjoint)
+    return _booked(call)
+
+
+def _booked(call: Call) -> Iterator[Solution]:
+    """The stream, and what it took on the open account in the end."""
+    flops = 0
+    try:
+        for item in call.solutions():
+            flops = item.flops
+            yield item
+    finally:
+        book(flops, call.graph)
+
+
+def _warn_of(call: Call, adjoint: Adjoint | None) -> None:
+    """Tell of a gradient that nobody will get."""
+    model = call.model
+    if (
+        adjoint is None
+        and torch.is_grad_enabled()
+        and model.training
+        and any(p.requires_grad for p in model.parameters())
+    ):
+        warn_once(
+            model,
+            DetachedWarning,
+            f"{type(model).__name__} has parameters to train, and is settled without a gradient: no `adjoint=` was given, so a loss of the answer "
+            "cannot reach them. Pass `adjoint=ebm.Implicit()` or `ebm.Unroll()` to train it; if no gradient is meant, pass "
+            "`adjoint=ebm.Detached()`, call `model.eval()`, or settle under `torch.no_grad()`.",
+        )
+    if (
+        call.solver.noisy
+        and not call.solver.incidental
+        and call.options.generator is None
+        and call.options.resume is None
+    ):
+        warn_same_noise(model, f"{type(call.solver).__name__} draws noise")

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 
 from ebm import rows
-from ebm.engine import infer
+from ebm.engine import Detached, infer
 from ebm.losses.spans import check_range, drawn, never
 from ebm.noise import Draw, draw_keys
 from ebm.objective import Objective
@@ -66,7 +66,9 @@ class Elsewhere:
             return None
         other, count = self.change(x, generator), drawn(self.steps, generator)
         return (
-            infer(model, other, steps=count, keep="last", stop=never(model), generator=generator).raise_for_status().z
+            infer(model, other, steps=count, adjoint=Detached(), keep="last", stop=never(model), generator=generator)
+            .raise_for_status()
+            .z
         )
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ebm import rows
-from ebm.engine import Adjoint, Truncated, infer
+from ebm.engine import Adjoint, Detached, Truncated, infer
 from ebm.losses.begins import Begin, Elsewhere, neighbour
 from ebm.losses.spans import check_range, drawn, never
 from ebm.noise import Draw, draw_keys
@@ -124,7 +124,7 @@ class JacobianPenalty:
             )
         generator = _wanted("JacobianPenalty", "directions", generator)
         options: dict[str, Any] = {"solver": self.solver, "stop": never(model), "generator": generator}
-        settled = infer(model, x, steps=self.steps, keep="last", **options).raise_for_status().z
+        settled = infer(model, x, steps=self.steps, adjoint=Detached(), keep="last", **options).raise_for_status().z
         z = rows.map_rows(lambda leaf: leaf.detach().requires_grad_(), settled)
         moved = rows.add(model.point(z, model.condition(x)).force, z)  # f(z), of a wrapped update as well
         ends, inputs = list(rows.leaves(moved)), list(rows.leaves(z))

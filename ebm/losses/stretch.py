@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ebm.engine import Unroll, infer, stream
+from ebm.engine import Detached, Unroll, infer, stream
 from ebm.losses.begins import Begin, Noisy
 from ebm.losses.spans import check_range, drawn, never, uncertain
 from ebm.objective import Objective
@@ -69,7 +69,11 @@ class Stretch:
         options: dict[str, Any] = {"solver": self.solver, "stop": never(model), "generator": generator}
         if burnt:
             # the solver's memory goes on, so training sees the very path that settling takes
-            begin = {"resume": infer(model, x, steps=burnt, keep="last", **begin, **options).raise_for_status()}
+            begin = {
+                "resume": infer(
+                    model, x, steps=burnt, adjoint=Detached(), keep="last", **begin, **options
+                ).raise_for_status()
+            }
         items = stream(model, x, steps=count, adjoint=Unroll(), **begin, **options)
         return count, self._after_each(items)
 

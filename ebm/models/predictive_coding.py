@@ -79,7 +79,7 @@ class PredictiveCoding(Energy):
         >>> import torch, ebm
         >>> model = ebm.PredictiveCoding([4, 8, 2])
         >>> x, y = torch.randn(5, 4), torch.randn(5, 2)
-        >>> [layer.shape for layer in ebm.infer(model, (x, y), steps=20).z]
+        >>> [layer.shape for layer in ebm.infer(model, (x, y), steps=20, adjoint=ebm.Detached()).z]
         [torch.Size([5, 8])]
 
     Source: Rao and Ballard (1999); Whittington and Bogacz (2017), eq. 2.5-2.13, whose activation stands as here, inside
@@ -212,7 +212,7 @@ class PredictiveCoding(Energy):
         Example:
             >>> import torch, ebm
             >>> model, x = ebm.PredictiveCoding([4, 8, 2]), (torch.randn(5, 4), torch.randn(5, 2))
-            >>> gradients = model.local_gradients(ebm.infer(model, x, steps=20).z, x)
+            >>> gradients = model.local_gradients(ebm.infer(model, x, steps=20, adjoint=ebm.Detached()).z, x)
             >>> for name, parameter in model.named_parameters():
             ...     parameter.grad = gradients[name]
 

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 import ebm
+from ebm.files import replacing, write_figure, write_text
 from support.reasoning import Experiment, Outcome, baselines, halted, learned
 
 __all__ = ["Table", "arguments", "draw", "facts", "frames", "run", "settings", "write"]
@@ -105,7 +106,8 @@ def run(
         "tables": [asdict(table) for table in further(model, args.smoke)] if further else [],
     }
     write(args.out, experiment.name, record)
-    torch.save(first.weights, args.out / f"{experiment.name}.pt")
+    with replacing(args.out / f"{experiment.name}.pt") as file:
+        torch.save(first.weights, file)
     _print(record)
     size = (10.0, 4.2 if strip is None else 7.5)
     draw(args.out / f"{experiment.name}.png", size, lambda figure: _picture(figure, record, model.eval(), strip))
@@ -114,7 +116,7 @@ def run(
 def write(folder: Path, name: str, record: dict[str, Any]) -> None:
     """The record as a file."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.json").write_text(json.dumps(record, indent=1))
+    write_text(folder / f"{name}.json", json.dumps(record, indent=1))
 
 
 def facts(smoke: bool) -> dict[str, Any]:
@@ -188,7 +190,7 @@ def draw(path: Path, size: tuple[float, float], fill: Callable[[Any], None]) -> 
 
     figure = pyplot.figure(figsize=size, layout="constrained")
     fill(figure)
-    figure.savefig(path, dpi=100)
+    write_figure(path, figure, 100)
     pyplot.close(figure)
     print(f"picture: {path}")
 
