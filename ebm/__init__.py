@@ -4,7 +4,7 @@ This is the package `ebm` of the distribution `equilibrate`; two unrelated distr
 cannot share an environment with it. ``ebm.__version__`` and this sentence tell which one is installed.
 """
 
-from ebm import diagnostics, losses, rows, tasks, training
+from ebm import diagnostics, files, losses, rows, tasks, training
 from ebm.diagnostics import Calibration, Diagnosis, Outlook, calibrate, diagnose
 from ebm.engine import (
     GMRES,
@@ -266,6 +266,7 @@ __all__ = [
     "cat",
     "diagnose",
     "diagnostics",
+    "files",
     "infer",
     "losses",
     "rows",

@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "ebm.solvers": (*_SAYS, "ebm.solvers"),
     "ebm.engine.account": (),
     "ebm.engine.flops": (),
-    "ebm.engine.field": (*_SAYS, "ebm.engine.flops"),
+    "ebm.engine.field": (*_SAYS, "ebm.engine.account", "ebm.engine.flops"),
     "ebm.engine.stop": _SAYS,
     "ebm.engine.loop": _LOOP,
     "ebm.engine.tape": (*_SAYS, "ebm.engine.field"),

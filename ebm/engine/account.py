@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-__all__ = ["Account", "account", "book"]
+__all__ = ["Account", "account", "book", "set_aside"]
 
 
 @dataclass
@@ -17,12 +17,12 @@ class Account:
     Attributes:
         plain: of calls without a graph.
         graph: of the forward passes of calls with one; what the backward pass adds is not known to the engine.
-        calls: how many of those with a graph there were.
+        prices: of what ran for its price alone, once a shape.
     """
 
     plain: int = 0
     graph: int = 0
-    calls: int = 0
+    prices: int = 0
 
 
 _open: ContextVar[Account | None] = ContextVar("open account", default=None)
@@ -45,6 +45,13 @@ def book(flops: int, graph: bool) -> None:
     if own is None:
         return
     if graph:
-        own.graph, own.calls = own.graph + flops, own.calls + 1
+        own.graph += flops
     else:
         own.plain += flops
+
+
+def set_aside(flops: int) -> None:
+    """Work done for its price alone, on the open account, if there is one."""
+    own = _open.get()
+    if own is not None:
+        own.prices += flops

@@ -12,6 +12,7 @@ from torch import nn
 
 from ebm import files
 from ebm.files import FileError
+from ebm.tasks import Task
 from ebm.training.recipe import Pool, Recipe, Validation
 
 __all__ = ["fingerprint", "read", "write"]
@@ -23,7 +24,7 @@ _STATE = frozenset(
 
 
 def fingerprint(
-    model: nn.Module, loss: Any, tasks: Sequence[Any | Pool], recipe: Recipe, seed: int, validate: Sequence[Validation]
+    model: nn.Module, loss: Any, tasks: Sequence[Any], recipe: Recipe, seed: int, validate: Sequence[Validation]
 ) -> dict[str, str]:
     """What must agree before a training may go on, in words. What only says when to end may differ."""
     shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in model.state_dict().items())
@@ -31,8 +32,10 @@ def fingerprint(
         "model": f"{type(model).__name__}({shapes})",
         "device": next(model.parameters()).device.type,
         "loss": _words(loss),
-        "tasks": _words(tuple(tasks)),
-        "recipe": repr(replace(recipe, patience=None, seconds=None)),
+        "tasks": ", ".join(
+            _words(each) if isinstance(each, Task | Pool) else f"batches of {type(each).__name__}" for each in tasks
+        ),
+        "recipe": repr(replace(recipe, patience=None, seconds=None, flops=None)),
         "seed": repr(seed),
         "validate": _words(tuple(validate)),
     }
