@@ -97,6 +97,15 @@ class Objective(nn.Module):
     provides: frozenset[str] = frozenset()
     default_steps: int | None = None
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """``forward(z, c)``, with the module's hooks."""
+        if len(args) + len(kwargs) < 2:
+            raise TypeError(
+                f"`{type(self).__name__}` is called as model(z, c), with a latent and a condition; got {len(args) + len(kwargs)} arguments. "
+                "To settle an observation, call `ebm.infer(model, x, steps=...)`."
+            )
+        return super().__call__(*args, **kwargs)
+
     def condition(self, x: Any) -> Any:
         """What depends on the observation alone, a row tree; computed once a call. By default ``x`` itself."""
         return x

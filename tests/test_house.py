@@ -40,6 +40,7 @@ MAY_IMPORT = {
     "ebm.engine.carry": _LOOP,
     "ebm.engine.compiled": (*_LOOP, "ebm.engine.carry"),
     "ebm.engine.door": (*_SAYS, "ebm.solvers.base"),
+    "ebm.engine.given": _SAYS,
     "ebm.engine.watch": (*_LOOP, "ebm.engine.adjoint"),
     "ebm.engine": (*_SAYS, "ebm.solvers", "ebm.engine"),
     "ebm.models": (*_SAYS, "ebm.solvers", "ebm.engine", "ebm.models"),

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ebm import rows
-from ebm.engine import door
+from ebm.engine import door, given
 from ebm.engine.adjoint import Adjoint, Stage
 from ebm.engine.budget import Budget, CallLimits
 from ebm.engine.carry import Starter, describe, identity, owned_tensors
@@ -65,6 +65,10 @@ class Call:
         self._check_types()
         owned = owned_tensors(model)
         home = next((t for t in owned.values() if t.is_floating_point()), None)
+        x = given.as_tensors("x", x, home)
+        options = self.options = replace(
+            options, start=given.as_tensors("start", options.start, home), steps=given.as_steps(options.steps)
+        )
         self.batch = door.check_observation(x, home)
         self._steps = self._granted_steps()
         door.check_limits(self._steps, options.seconds, options.flops, options.budget, self.batch)
@@ -132,6 +136,7 @@ class Call:
     def _check_types(self) -> None:
         o = self.options
         door.check_model(self.model)
+        given.check_methods(self.model)
         door.check_options(
             {
                 "budget": (o.budget, Budget, "Pass `ebm.Budget(steps=..., seconds=..., flops=...)`."),
@@ -218,7 +223,8 @@ class Call:
                 yield item
 
     def _stages(self) -> Generator[Stage, None, None]:
-        limits = self.limits = self._prepared()
+        with given.explained(self.model, self.x):
+            limits = self.limits = self._prepared()
         progress = Progress(self.options.progress, self._steps)
         try:
             for stage in self.options.adjoint.settle(Runner(self), self.first):
@@ -246,6 +252,8 @@ class Call:
             model, self.solver, self.stop, c, keep == "best", compact, meter, self._compiled or walk, stride
         )
         starter = Starter(self.problem, self.x, self.dtype, self.graph, o.generator)
+        if o.start is not None:
+            given.check_start(model, o.start, c)
         if o.resume is None:
             self.first = starter.begin(None if o.start is None else self._own(o.start))
         else:

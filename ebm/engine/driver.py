@@ -56,8 +56,9 @@ def infer(
 
     Args:
         model: an `ebm.Energy` or an `ebm.Update`.
-        x: the observation, a row tree of B samples.
-        steps: latent steps of this call, >= 0; exact. An int, or int64 (B,) for a limit a sample.
+        x: the observation, a row tree of B samples; numpy arrays and nested lists of numbers are taken as tensors, floats in the
+            model's dtype.
+        steps: latent steps of this call, >= 0; exact. An int, or int64 (B,) (or a list) for a limit a sample.
         seconds: >= 0, from the call: no step is started if the time elapsed plus the longest step so far exceeds it.
         flops: >= 0, one multiply-add is 2, of the whole batch: no step is started that would exceed it.
         budget: a pot of resources that several calls share.

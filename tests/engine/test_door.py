@@ -13,7 +13,7 @@ from tests.engine.stubs import Script, Walk, script
 
 X = numbers(4, 3)
 MODEL = Quadratic()
-SOLUTION = ebm.infer(MODEL, X, steps=1, solver=ebm.Descent(0.1))
+SOLUTION = ebm.infer(MODEL, X, steps=1, solver=ebm.Descent(0.1), adjoint=ebm.Detached())
 NAN = float("nan")
 BAD = X.clone()
 BAD[2, 1], BAD[3, 0] = NAN, float("inf")
