@@ -129,6 +129,10 @@ class Objective(nn.Module):
         """How far a sample is from rest, (B,): the root mean square of its force; zero at rest."""
         return rows.rms(point.force)
 
+    def idle(self, x: Any) -> str | None:
+        """Why steps from the model's own start cannot change the answer for this observation, or None; a call that takes steps warns of it."""
+        return None
+
     def default_solver(self) -> Solver | None:
         """The solver this model settles best with; None asks for the library's safe default."""
         return None

@@ -217,14 +217,10 @@ def _booked(call: Call) -> Iterator[Solution]:
 
 
 def _warn_of(call: Call, adjoint: Adjoint | None) -> None:
-    """Tell of a gradient that nobody will get."""
-    model = call.model
-    if (
-        adjoint is None
-        and torch.is_grad_enabled()
-        and model.training
-        and any(p.requires_grad for p in model.parameters())
-    ):
+    """Tell of what is probably not meant: a gradient that nobody will get, steps that change nothing, noise that comes again."""
+    model, options = call.model, call.options
+    trains = model.training and torch.is_grad_enabled() and any(p.requires_grad for p in model.parameters())
+    if adjoint is None and trains:
         warn_once(
             model,
             DetachedWarning,
@@ -232,10 +228,11 @@ def _warn_of(call: Call, adjoint: Adjoint | None) -> None:
             "cannot reach them. Pass `adjoint=ebm.Implicit()` or `ebm.Unroll()` to train it; if no gradient is meant, pass "
             "`adjoint=ebm.Detached()`, call `model.eval()`, or settle under `torch.no_grad()`.",
         )
-    if (
-        call.solver.noisy
-        and not call.solver.incidental
-        and call.options.generator is None
-        and call.options.resume is None
-    ):
+    if options.resume is not None:
+        return
+    still = isinstance(options.steps, int) and options.steps == 0
+    idle = None if still or options.start is not None else model.idle(call.x)
+    if idle is not None:
+        warn_once(model, UserWarning, idle)
+    if call.solver.noisy and not call.solver.incidental and options.generator is None and not still:
         warn_same_noise(model, f"{type(call.solver).__name__} draws noise")

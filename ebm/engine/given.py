@@ -41,15 +41,16 @@ def as_tensors(name: str, tree: Any, home: Tensor | None) -> Any:
         return tree
     if isinstance(tree, dict):
         return {key: as_tensors(name, part, home) for key, part in tree.items()}
-    if isinstance(tree, (np.ndarray, np.generic)) or _numbers(tree):
+    if isinstance(tree, np.ndarray) or _numbers(tree):
         try:
-            found = torch.tensor(tree) if isinstance(tree, (list, tuple)) else torch.from_numpy(np.array(tree))
+            found = torch.from_numpy(np.array(tree, order="C"))  # a list is read in double precision, and rounded once
         except (TypeError, ValueError) as error:
             raise TypeError(
                 f"`{name}` is taken as a tensor where it is an array or a list of numbers; this one is none: {error}. Pass a tensor of shape (B, ...)."
             ) from error
         if home is None:
-            return found
+            listed = found.is_floating_point() and not isinstance(tree, np.ndarray)
+            return found.to(torch.get_default_dtype()) if listed else found
         return found.to(home.device, home.dtype if found.is_floating_point() else found.dtype)
     if isinstance(tree, (list, tuple)):
         parts = [as_tensors(name, part, home) for part in tree]

@@ -110,7 +110,7 @@ class Job:
                 self.optimizer.zero_grad(set_to_none=True)
                 with self.cost.update(x, y):
                     value = self.loss(self.model, x, y, self.generator)
-                    loss = float(value.detach())
+                    loss = float(_scalar(value).detach())
                     self._check("loss", loss)
                     value.backward()
                     self._check("gradient", float(nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)))
@@ -200,3 +200,10 @@ class Job:
         torch._foreach_lerp_(list(self.mean.parameters()), list(self.model.parameters()), share)
         for ours, theirs in zip(self.mean.buffers(), self.model.buffers(), strict=True):
             ours.copy_(theirs)
+
+
+def _scalar(value: Tensor) -> Tensor:
+    if isinstance(value, Tensor) and value.numel() == 1:
+        return value
+    got = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+    raise ValueError(f"`train(loss=...)` must return a scalar; got {got}. Take the mean over the batch.")

@@ -210,3 +210,17 @@ def test_a_truncated_checkpoint_is_refused(tmp_path: Path) -> None:
     ebm.files.save(path, {"version": 2, "origin": {}, "state": {"model": 1}})
     with pytest.raises(ebm.FileError, match=r"holds another state than a training's"):
         train(linear(), SUPERVISED, [(X, X)], RECIPE, checkpoint=path)
+
+
+def per_sample(answer: Tensor, y: Tensor) -> Tensor:
+    return (answer - y).square().mean((1, 2))
+
+
+@pytest.mark.parametrize("rule", [ebm.Progressive(per_sample, steps=1), ebm.losses.Settled(per_sample, steps=1)])
+def test_a_loss_of_each_sample_is_refused(rule: Any) -> None:
+    with pytest.raises(
+        ValueError, match=rf"`{type(rule).__name__}\(loss\)` must return a scalar; got a tensor of shape \(3,\)"
+    ):
+        rule(cell(), torch.ones(3, 1, 4), torch.zeros(3, 2, 4), torch.Generator().manual_seed(0))
+    with pytest.raises(ValueError, match=r"`train\(loss=...\)` must return a scalar; got a tensor of shape \(10, 2\)"):
+        train(linear(), Supervised(lambda answer, y: (answer - y).square()), [(X, X)], RECIPE)
