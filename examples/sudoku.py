@@ -8,6 +8,8 @@ energy twin with the same parameters, a feed-forward highway network of more tha
 boards of 9 digits with few givens; the rivals get about the same processor time. How right it is by givens and steps, and what settling from several starts adds, follow.
 """
 
+# sphinx_gallery_thumbnail_path = "images/reasoning_sudoku.png"
+
 from dataclasses import dataclass, replace
 from typing import Any
 

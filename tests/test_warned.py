@@ -66,6 +66,8 @@ def test_who_says_what_is_meant_is_not_warned() -> None:
         assert not told(lambda adjoint=adjoint: settle(Bowl(), adjoint=adjoint))
     assert not told(lambda: settle(Bowl().eval()))
     assert not told(lambda: settle(Bowl(learns=False)))
+    assert not told(lambda: settle(ebm.Sum(Bowl().eval())))  # the wrapper itself is new, and in training mode
+    assert told(lambda: settle(ebm.Sum(Bowl())))
     assert not told(lambda: settle(ebm.ModernHopfield(torch.eye(2))))
     for mode in (torch.no_grad, torch.inference_mode):
         with mode():

@@ -219,8 +219,7 @@ def _booked(call: Call) -> Iterator[Solution]:
 def _warn_of(call: Call, adjoint: Adjoint | None) -> None:
     """Tell of what is probably not meant: a gradient that nobody will get, steps that change nothing, noise that comes again."""
     model, options = call.model, call.options
-    trains = model.training and torch.is_grad_enabled() and any(p.requires_grad for p in model.parameters())
-    if adjoint is None and trains:
+    if adjoint is None and torch.is_grad_enabled() and _trains(model):
         warn_once(
             model,
             DetachedWarning,
@@ -236,3 +235,11 @@ def _warn_of(call: Call, adjoint: Adjoint | None) -> None:
         warn_once(model, UserWarning, idle)
     if call.solver.noisy and not call.solver.incidental and options.generator is None and not still:
         warn_same_noise(model, f"{type(call.solver).__name__} draws noise")
+
+
+def _trains(model: Objective) -> bool:
+    """Whether a parameter wants a gradient, in a module that is in training mode; a wrapper is in the mode of what it wraps."""
+    return any(
+        module.training and any(part is not None and part.requires_grad for part in module._parameters.values())
+        for module in model.modules()
+    )

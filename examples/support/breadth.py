@@ -78,7 +78,9 @@ def _along(model: ebm.Energy, x: Any, solver: ebm.Solver, flops: list[int]) -> T
     generator = torch.Generator().manual_seed(0)
     limits = torch.tensor(flops)[:, None]
     best: Any = None
-    stream = ebm.stream(model, x, steps=LONGEST, solver=solver, keep="best", generator=generator, compact=True)
+    stream = ebm.stream(
+        model, x, adjoint=ebm.Detached(), steps=LONGEST, solver=solver, keep="best", generator=generator, compact=True
+    )
     for item in stream:
         assert item.energy is not None
         within = item.flops_per_sample <= limits

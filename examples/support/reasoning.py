@@ -227,7 +227,14 @@ def settled(
     solution, taken = None, 0
     for count in counts:
         solution = ebm.infer(
-            model, x, steps=count - taken, resume=solution, solver=solver, generator=generator, keep="last"
+            model,
+            x,
+            adjoint=ebm.Detached(),
+            steps=count - taken,
+            resume=solution,
+            solver=solver,
+            generator=generator,
+            keep="last",
         )
         yield count, solution.answer
         taken = count
@@ -266,7 +273,15 @@ def halted(model: ebm.Objective, trial: Trial, stop: ebm.Stop, repeats: int = 3)
     for _ in range(repeats):
         for name, rule in (("fixed", None), ("halted", stop)):
             began = time.perf_counter()
-            found = ebm.infer(model, x, steps=trial.steps[-1], stop=rule, keep="last", compact=rule is not None)
+            found = ebm.infer(
+                model,
+                x,
+                adjoint=ebm.Detached(),
+                steps=trial.steps[-1],
+                stop=rule,
+                keep="last",
+                compact=rule is not None,
+            )
             times[name].append(time.perf_counter() - began)
             facts[f"{name} score"] = float(trial.mean(found.answer, y).mean())
             facts[f"{name} steps"] = float(found.steps.double().mean())

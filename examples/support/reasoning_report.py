@@ -15,6 +15,7 @@ from torch import nn
 
 import ebm
 from ebm.files import replacing, write_figure, write_text
+from support.notebook import given
 from support.reasoning import Experiment, Outcome, baselines, halted, learned
 
 __all__ = ["Table", "arguments", "draw", "facts", "frames", "run", "settings", "write"]
@@ -65,7 +66,7 @@ def settings(
     parser: argparse.ArgumentParser, argv: list[str] | None, experiment: Experiment
 ) -> tuple[argparse.Namespace, Experiment, list[int], int]:
     """The options, checked, and by them the experiment, its seeds and the processes."""
-    args = parser.parse_args(argv)
+    args = parser.parse_args(given(argv))
     for option in ("seeds", "workers"):
         if getattr(args, option) < 1:
             parser.error(f"--{option} must be at least 1; got {getattr(args, option)}")
