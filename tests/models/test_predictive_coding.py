@@ -223,6 +223,7 @@ def test_no_warning_where_settling_does_change_the_answer():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.simplefilter("ignore", ebm.DetachedWarning)
+        warnings.simplefilter("ignore", ebm.RepeatedNoiseWarning)
         model = network(start=ebm.FeedForward())
         ebm.infer(model, ends("both"), steps=2)
         ebm.infer(model, ends("top"), steps=2)
