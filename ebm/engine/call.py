@@ -109,7 +109,7 @@ class Call:
                 pass
         return self.solution()
 
-    def solutions(self) -> Iterator[Solution]:
+    def solutions(self) -> Generator[Solution]:
         """The solution at every stage."""
         self._streamed = True
         for item in self._watched(always=True):

@@ -148,7 +148,7 @@ def check_limits(steps: Any, seconds: Any, flops: Any, budget: Any, batch: int) 
         _check_count("flops", flops, "Zero gives the initial answer.")
     if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, Real)):
         raise TypeError(f"`seconds=` is a number; got {type(seconds).__name__}. Pass 0.5 for half a second.")
-    if seconds is not None and not seconds >= 0:
+    if seconds is not None and not float(seconds) >= 0:
         raise ValueError(f"`seconds=` may be neither negative nor NaN; got {seconds}. Zero gives the initial answer.")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
@@ -208,12 +209,13 @@ def stream(
 def _booked(call: Call) -> Iterator[Solution]:
     """The stream, and what it took on the open account in the end."""
     flops = 0
-    try:
-        for item in call.solutions():
-            flops = item.flops
-            yield item
-    finally:
-        book(flops, call.graph)
+    with contextlib.closing(call.solutions()) as items:
+        try:
+            for item in items:
+                flops = item.flops
+                yield item
+        finally:
+            book(flops, call.graph)
 
 
 def _warn_of(call: Call, adjoint: Adjoint | None) -> None:
