@@ -14,6 +14,7 @@ import torch
 
 import ebm
 from ebm.environment import environment
+from ebm.files import write_text
 from ebm.objective import Point
 
 
@@ -88,5 +89,5 @@ def write(path: str | None, name: str, results: Any) -> None:
     if path is None:
         return
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text(json.dumps({"benchmark": name, "facts": environment(), "results": results}, indent=2) + "\n")
+    write_text(path, json.dumps({"benchmark": name, "facts": environment(), "results": results}, indent=2) + "\n")
     print(f"\nwrote {path}", file=sys.stderr)

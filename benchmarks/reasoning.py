@@ -11,6 +11,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from ebm.files import write_text
+
 DOCS = Path(__file__).parents[1] / "docs"
 
 HEAD = """# Reasoning: what a small model reaches by settling longer
@@ -233,7 +235,7 @@ def main(argv: list[str] | None = None) -> None:
         raise SystemExit(
             None if path.read_text() == text else f"{path} is not what the results say. Run without --check."
         )
-    path.write_text(text)
+    write_text(path, text)
     print(f"wrote {path.name}")
 
 

@@ -47,6 +47,10 @@ sphinx_gallery_conf = {
     "write_computation_times": False,
     "abort_on_example_error": True,
     "remove_config_comments": True,
+    "first_notebook_cell": (
+        "# Install `equilibrate[examples]`, and run this notebook in the folder `examples` of its sources: what the examples share\n"
+        "# (data, reports) lies beside them, in `support`, and is not a part of the package.\n%matplotlib inline"
+    ),
 }
 
 
@@ -64,6 +68,12 @@ def _block(match: "re.Match[str]") -> str:
     return f"\n{indent}.. math::\n\n{inner}\n{indent}"
 
 
+def said_above(app: Any, what: str, name: str, thing: Any, skip: bool, options: Any) -> bool | None:
+    """Fields of named tuples are described by their class; what Python says of each is "Alias for field number 3"."""
+    return True if (getattr(thing, "__doc__", None) or "").startswith("Alias for field number") else None
+
+
 def setup(app: Any) -> None:
     """Before napoleon, which comes at 500, takes docstrings apart."""
+    app.connect("autodoc-skip-member", said_above)
     app.connect("autodoc-process-docstring", dollars, priority=400)

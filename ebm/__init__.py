@@ -4,7 +4,7 @@ This is the package `ebm` of the distribution `equilibrate`; two unrelated distr
 cannot share an environment with it. ``ebm.__version__`` and this sentence tell which one is installed.
 """
 
-from ebm import diagnostics, losses, rows, tasks, training
+from ebm import diagnostics, files, losses, rows, tasks, training
 from ebm.diagnostics import Calibration, Diagnosis, Outlook, calibrate, diagnose
 from ebm.engine import (
     GMRES,
@@ -37,6 +37,7 @@ from ebm.engine import (
     infer,
     stream,
 )
+from ebm.files import FileError
 from ebm.losses import Progressive, TwoPhase
 from ebm.models import (
     L1,
@@ -51,6 +52,7 @@ from ebm.models import (
     EnergyTwin,
     Exponential,
     FeedForward,
+    FixedPoint,
     Gated,
     GatedCell,
     GradedHopfield,
@@ -130,6 +132,7 @@ from ebm.solvers import (
     UnderdampedLangevin,
 )
 from ebm.version import __version__
+from ebm.warned import DetachedWarning, RepeatedNoiseWarning
 
 __all__ = [
     "FISTA",
@@ -168,6 +171,7 @@ __all__ = [
     "DenseMemory",
     "Descent",
     "Detached",
+    "DetachedWarning",
     "Diagnosis",
     "Downhill",
     "Draw",
@@ -176,6 +180,8 @@ __all__ = [
     "EnergyTwin",
     "Exponential",
     "FeedForward",
+    "FileError",
+    "FixedPoint",
     "Flip",
     "FlopCounter",
     "Flow",
@@ -234,6 +240,7 @@ __all__ = [
     "Proximal",
     "RectifiedPolynomial",
     "Reduced",
+    "RepeatedNoiseWarning",
     "Restarts",
     "ReversalWarning",
     "Reverse",
@@ -263,6 +270,7 @@ __all__ = [
     "cat",
     "diagnose",
     "diagnostics",
+    "files",
     "infer",
     "losses",
     "rows",

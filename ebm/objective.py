@@ -113,6 +113,15 @@ class Objective(nn.Module):
     default_steps: int | None = None
     _spares: frozenset[str] = frozenset()  # methods that were seen to leave their latent as it is
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """``forward(z, c)``, with the module's hooks."""
+        if len(args) + len(kwargs) < 2:
+            raise TypeError(
+                f"`{type(self).__name__}` is called as model(z, c), with a latent and a condition; got {len(args) + len(kwargs)} arguments. "
+                "To settle an observation, call `ebm.infer(model, x, steps=...)`."
+            )
+        return super().__call__(*args, **kwargs)
+
     def condition(self, x: Any) -> Any:
         """What depends on the observation alone, a row tree; computed once a call. By default ``x`` itself."""
         return x
@@ -147,6 +156,10 @@ class Objective(nn.Module):
     def tells_rest(self) -> bool:
         """Whether `move` vanishes where `residual` does, as far as the class shows; a wrapper also asks what it wraps."""
         return defines_together(self)
+
+    def idle(self, x: Any) -> str | None:
+        """Why steps from the model's own start cannot change the answer for this observation, or None; a call that takes steps warns of it."""
+        return None
 
     def default_solver(self) -> Solver | None:
         """The solver this model settles best with; None asks for the library's safe default."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ebm import rows
+from ebm import files, rows
+from ebm.coded import decode, encode
+from ebm.files import FileError
 from ebm.objective import Point
 from ebm.provenance import Provenance, Source
 
@@ -133,7 +135,7 @@ class Solution:
         >>> import torch, ebm
         >>> solution = ebm.infer(ebm.ModernHopfield(torch.eye(3), beta=0.6), torch.eye(3)[:2], steps=3)
         >>> solution
-        Solution(2 samples: 2 OUT_OF_STEPS; steps 3-3)
+        Solution(2 samples: 2 OUT_OF_STEPS; steps 3-3; energy 0.33...; residual 0.00...)
     """
 
     z: Any
@@ -161,11 +163,49 @@ class Solution:
         """Which samples met the stop rule: bool (B,)."""
         return self.status == Status.CONVERGED
 
-    def __repr__(self) -> str:
+    @property
+    def status_names(self) -> list[str]:
+        """How each sample ended, by name.
+
+        Example:
+            >>> import torch, ebm
+            >>> ebm.infer(ebm.ModernHopfield(torch.eye(3)), torch.eye(3)[:2], steps=3).status_names
+            ['OUT_OF_STEPS', 'OUT_OF_STEPS']
+        """
+        return [Status(number).name for number in self.status.tolist()]
+
+    @property
+    def status_counts(self) -> dict[str, int]:
+        """How many samples ended in each way, by name; those in which none did are left out."""
         counts = self.status.bincount(minlength=len(Status)).tolist()
-        ended = ", ".join(f"{n} {status.name}" for status, n in zip(Status, counts, strict=True) if n)
-        span = f"{int(self.steps.min())}-{int(self.steps.max())}" if len(self) else "none"
-        return f"Solution({len(self)} samples: {ended or 'none'}; steps {span})"
+        return {status.name: n for status, n in zip(Status, counts, strict=True) if n}
+
+    def __repr__(self) -> str:
+        ended = ", ".join(f"{n} {name}" for name, n in self.status_counts.items())
+        said = [f"{len(self)} samples: {ended or 'none'}"]
+        if len(self):
+            said.append(f"steps {int(self.steps.min())}-{int(self.steps.max())}")
+            said += [
+                f"{name} {_span(each)}"
+                for name, each in (("energy", self.energy), ("residual", self.residual))
+                if each is not None
+            ]
+        return f"Solution({'; '.join(said)})"
+
+    def __getitem__(self, samples: int | slice | list[int] | Tensor) -> Solution:
+        """The solution of some samples alone, as `take`: a number gives a batch of one, so that it can be resumed.
+
+        Raises:
+            IndexError: a number outside the batch.
+        """
+        if isinstance(samples, slice):
+            return self.take(list(range(len(self))[samples]))
+        if isinstance(samples, Tensor) and samples.ndim:
+            return self.take(samples)
+        if isinstance(samples, list):
+            return self.take(samples)
+        number = range(len(self))[operator.index(samples)]
+        return self.take([number])
 
     def raise_for_status(self) -> Solution:
         """Return the solution itself if no sample failed.
@@ -210,28 +250,65 @@ class Solution:
         return self.z if written else self.carry.point.z
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the solution to a file; `Solution.load` brings it back, ready to go on."""
-        plain = {name: _encode(getattr(self, name)) for name in (*_PER_SAMPLE, *_PER_CALL)}
-        known = self.provenance is not None and self.provenance.untouched(self.state)
-        source = _encode(self.provenance.source.plain()) if self.provenance is not None and known else None
-        torch.save({**plain, "origin": list(self.origin), "source": source, "version": 1}, path)
+        """Write the solution to a file; `Solution.load` brings it back, ready to go on.
 
-    @staticmethod
-    def load(path: str | PathLike[str]) -> Solution:
-        """Read a solution written by `save`. No code in the file is run.
+        The file takes the place of an old one all at once: whatever interrupts it, ``path`` holds the old solution or the new one.
 
         Raises:
-            ValueError: the file holds no solution, or one of a tuple type whose module is not imported yet.
+            TypeError: something in it is no row tree of tensors and plain values, so that it could not be read back.
+            OSError: the file cannot be written; an old one is as it was.
         """
-        plain = torch.load(path, weights_only=True)
-        if not isinstance(plain, dict) or plain.get("version") != 1:
-            raise ValueError(
-                f"`Solution.load` wants a file written by `Solution.save`; {path} is another. Check the path."
+        plain = {name: encode(getattr(self, name), name) for name in (*_PER_SAMPLE, *_PER_CALL)}
+        known = self.provenance is not None and self.provenance.untouched(self.state)
+        source = encode(self.provenance.source.plain(), "source") if self.provenance is not None and known else None
+        files.save(path, {**plain, "origin": list(self.origin), "source": source, "version": 1})
+
+    @staticmethod
+    def load(path: str | PathLike[str], map_location: Any = None) -> Solution:
+        """Read a solution written by `save`. No code in the file is run.
+
+        Args:
+            path: the file.
+            map_location: where its tensors go, as for `torch.load`: ``"cpu"`` where the device that made it is missing.
+
+        Raises:
+            FileError: a ValueError: the file is damaged, of something else, or of a tuple type whose module is not imported yet.
+            OSError: there is no such file, or it cannot be read.
+        """
+        plain = files.load(path, "`Solution.save`", 1, (*_PER_SAMPLE, *_PER_CALL, "origin"), map_location)
+        try:
+            parts = {name: decode(plain[name]) for name in (*_PER_SAMPLE, *_PER_CALL)}
+            source = plain.get("source")
+            known = None if source is None else Provenance(Source.read(decode(source)), (parts["z"], parts["carry"]))
+            found = Solution(**parts, origin=Origin(*plain["origin"]), provenance=known)
+            wrong = _inconsistent(found)
+        except FileError:
+            raise
+        except Exception as error:
+            wrong = f"{type(error).__name__}: {error}"
+        if wrong is not None:
+            raise FileError(
+                f"`Solution.load` wants a file as `Solution.save` wrote it; in {path}, {wrong}. Write it anew from the solution."
             )
-        parts = {name: _decode(plain[name]) for name in (*_PER_SAMPLE, *_PER_CALL)}
-        source = plain.get("source")
-        known = None if source is None else Provenance(Source.read(_decode(source)), (parts["z"], parts["carry"]))
-        return Solution(**parts, origin=Origin(*plain["origin"]), provenance=known)
+        return found
+
+    def to(self, device: torch.device | str) -> Solution:
+        """The solution on another device, resumable with a model and ``x`` there.
+
+        Args:
+            device: as for `torch.Tensor.to`.
+        """
+        names = (*_PER_SAMPLE, "trace")
+        return replace(self, **{name: _on(getattr(self, name), device) for name in names}, provenance=None)
+
+    def cpu(self) -> Solution:
+        """The solution on the CPU."""
+        return self.to("cpu")
+
+
+def _span(numbers: Tensor) -> str:
+    low, high = (f"{float(end):.3g}" for end in numbers.detach().aminmax())
+    return low if low == high else f"{low} to {high}"
 
 
 _PER_SAMPLE = ("z", "answer", "energy", "residual", "status", "steps", "evals", "flops_per_sample", "carry")
@@ -252,7 +329,7 @@ def cat(solutions: list[Solution]) -> Solution:
         >>> model, x = ebm.ModernHopfield(torch.eye(3), beta=0.6), torch.eye(3)
         >>> whole = ebm.infer(model, x, steps=2)
         >>> ebm.cat([whole.take([0]), whole.take([1, 2])])
-        Solution(3 samples: 3 OUT_OF_STEPS; steps 2-2)
+        Solution(3 samples: 3 OUT_OF_STEPS; steps 2-2; energy 0.33...; residual 0.01...)
     """
     if not solutions:
         raise ValueError("`cat` joins at least one solution; got an empty list. Pass the solutions to join.")
@@ -282,35 +359,37 @@ def cat(solutions: list[Solution]) -> Solution:
     return Solution(**parts, **totals, uncounted=uncounted, origin=first.origin, provenance=known)
 
 
-def _encode(value: Any) -> Any:
-    """A tree as plain lists, so that a file can be read back without running code."""
-    if isinstance(value, Mapping):
-        return ["dict", {key: _encode(part) for key, part in value.items()}]
-    if isinstance(value, tuple):
-        kind = f"{type(value).__module__}:{type(value).__qualname__}" if hasattr(value, "_fields") else "tuple"
-        return [kind, [_encode(part) for part in value]]
-    if isinstance(value, list):
-        return ["list", [_encode(part) for part in value]]
-    return ["leaf", value.detach() if isinstance(value, Tensor) else value]
+def _on(tree: Any, device: torch.device | str) -> Any:
+    """A tree on a device, with what no sample owns: `rows.map_rows` would leave that behind."""
+    if isinstance(tree, rows.Shared):
+        return rows.Shared(_on(tree.value, device))
+    if isinstance(tree, Mapping):
+        return {key: _on(part, device) for key, part in tree.items()}
+    if isinstance(tree, (tuple, list)):
+        parts = [_on(part, device) for part in tree]
+        return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
+    return tree.to(device) if isinstance(tree, Tensor) else tree
 
 
-def _decode(coded: Any) -> Any:
-    kind, body = coded
-    if kind == "leaf":
-        return body
-    if kind == "dict":
-        return {key: _decode(part) for key, part in body.items()}
-    parts = [_decode(part) for part in body]
-    if kind in ("tuple", "list"):
-        return tuple(parts) if kind == "tuple" else parts
-    return _named_tuple(kind)(*parts)
-
-
-def _named_tuple(kind: str) -> Any:
-    module, _, name = kind.partition(":")
-    found = getattr(sys.modules.get(module), name, None)
-    if isinstance(found, type) and issubclass(found, tuple) and hasattr(found, "_fields"):
-        return found
-    raise ValueError(
-        f"The file holds a {name}, a named tuple of {module}, which is not imported. Import {module} first."
-    )
+def _inconsistent(solution: Solution) -> str | None:
+    """What keeps the parts of a solution from belonging together, or None."""
+    fields = [getattr(part, "_fields", None) for part in (solution.carry, getattr(solution.carry, "point", None))]
+    if fields != [Carry._fields, Point._fields]:
+        return f"`carry` is {type(solution.carry).__name__}"
+    if not all(isinstance(words, str) for words in solution.origin):
+        return "`origin` is not in words"
+    status = solution.status
+    if not isinstance(status, Tensor) or status.dtype != torch.int64 or status.ndim != 1:
+        return "`status` is not one whole number a sample"
+    if len(status) and not 0 <= int(status.min()) <= int(status.max()) < len(Status):
+        return "`status` holds numbers that name nothing"
+    parts = {name: getattr(solution, name) for name in _PER_SAMPLE if name != "carry"}
+    parts.update({f"carry.{name}": part for name, part in solution.carry._asdict().items()})
+    for name, part in parts.items():
+        sizes = {leaf.shape[0] if leaf.ndim else "a scalar" for leaf in rows.leaves(part)}
+        if sizes - {len(status)}:
+            return f"`{name}` has {', '.join(map(str, sorted(sizes, key=str)))} rows, and `status` {len(status)}"
+    for name in ("residual", "steps", "evals", "flops_per_sample"):
+        if not isinstance(parts[name], Tensor) or parts[name].ndim != 1:
+            return f"`{name}` is not one number a sample"
+    return None

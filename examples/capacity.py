@@ -12,12 +12,15 @@ overlap is left when nothing wants to flip. Five questions, one picture:
 - How noisy may a query be for a modern Hopfield network with 10,000 patterns in 64 dimensions? (Ceiling: the nearest stored pattern.)
 """
 
+# sphinx_gallery_thumbnail_path = "images/capacity.png"
+
 import argparse
 import time
 from pathlib import Path
 
 from support.capacity_report import picture, sentences, write_json
 from support.loads import cubic, hebb_cliff, modern, projections, stores
+from support.notebook import given
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -30,7 +33,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--smoke", action="store_true", help="few and small: shows that it runs, the figures mean nothing"
     )
-    args = parser.parse_args(argv)
+    args = parser.parse_args(given(argv))
     if args.largest < 500:
         parser.error(f"--largest must be at least 500; got {args.largest}")
 

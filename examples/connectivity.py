@@ -7,6 +7,8 @@ steps as word takes to go round. Beside it: the energy twin with the same parame
 more than thirty times as many parameters, and the answers that take no learning. Weights are chosen on held-out graphs of 20 nodes.
 """
 
+# sphinx_gallery_thumbnail_path = "images/reasoning_connectivity.png"
+
 from dataclasses import replace
 from functools import partial
 from typing import Any

@@ -9,12 +9,15 @@ Beside them: Langevin noise as the other way out of a local minimum, and the bes
 evaluate. Every seed counts; the table and the picture say at which budget which width wins.
 """
 
+# sphinx_gallery_thumbnail_path = "images/depth_against_breadth.png"
+
 import argparse
 import time
 from pathlib import Path
 
 from support.breadth import compare, picture, print_table, verdict, write_json
 from support.landscapes import phases, spins, waves
+from support.notebook import given
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -31,7 +34,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--smoke", action="store_true", help="few and small: shows that it runs, the figures mean nothing"
     )
-    args = parser.parse_args(argv)
+    args = parser.parse_args(given(argv))
     for name, least in (("instances", 1), ("seeds", 1), ("evals", 128)):
         if getattr(args, name) < least:
             parser.error(f"--{name} must be at least {least}; got {getattr(args, name)}")

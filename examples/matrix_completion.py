@@ -7,6 +7,8 @@ matrices of rank 10 with small entries. It is asked about others of the kind, th
 seven hundred thousand parameters and the answers that take no learning. Weights are chosen on held-out matrices of the kind trained on.
 """
 
+# sphinx_gallery_thumbnail_path = "images/reasoning_matrix_completion.png"
+
 from typing import Any
 
 import torch

@@ -7,6 +7,8 @@ it: a cell of 174 numbers whose operations are products of matrices and which ha
 least eigenvalue of at least 0.5; asked about those, about worse conditioned ones, and about 40 rows, which the net cannot read.
 """
 
+# sphinx_gallery_thumbnail_path = "images/reasoning_matrix_inverse.png"
+
 from typing import Any
 
 import torch

@@ -7,6 +7,8 @@ sizes 13 to 59, for as many steps as dead ends take to fill. Beside it: the ener
 highway network of more than thirty times as many parameters, and the answers that take no learning. Weights are chosen on held-out mazes of size 17.
 """
 
+# sphinx_gallery_thumbnail_path = "images/reasoning_mazes.png"
+
 from dataclasses import replace
 from functools import partial
 from typing import Any

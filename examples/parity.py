@@ -7,6 +7,7 @@ vectors of up to 512. Half of the batches begin at noise, so that a cell learns 
 take no learning. Weights are chosen on held-out vectors of 32 places.
 """
 
+# sphinx_gallery_thumbnail_path = "images/reasoning_parity.png"
 from dataclasses import replace
 from functools import partial
 

@@ -10,6 +10,8 @@ Beside each sheet is a number: how localised the filters are, as the share of a 
 has a quarter and a little more.
 """
 
+# sphinx_gallery_thumbnail_path = "images/photo_filters.png"
+
 import argparse
 import json
 import time
@@ -21,8 +23,10 @@ from tqdm import tqdm
 
 import ebm
 from ebm.environment import environment
+from ebm.files import write_figure, write_text
 from hebbian import ICA, Dense, Falling, OjaSubspace, Sanger, Scheduled, step
 from hebbian.sparse import DualityGap, ResidualHebb, SparseCoding
+from support.notebook import given
 from support.patches import PHOTOGRAPHS, photograph
 
 SIDE = 12
@@ -103,7 +107,7 @@ def picture(path: Path, sheets: dict[str, Tensor]) -> None:
         axis.imshow(grid, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
         axis.set_title(f"{name}\n{localised(filters):.2f} of the energy in a quarter", fontsize=11)
         axis.set_axis_off()
-    figure.savefig(path, dpi=100, bbox_inches="tight")
+    write_figure(path, figure, 100, bbox_inches="tight")
     pyplot.close(figure)
     print(f"picture: {path}")
 
@@ -119,7 +123,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--smoke", action="store_true", help="few and small: shows that it runs, the pictures mean nothing"
     )
-    args = parser.parse_args(argv)
+    args = parser.parse_args(given(argv))
     if args.steps < 1:
         parser.error(f"--steps must be at least 1; got {args.steps}")
     steps, count = (10, 800) if args.smoke else (args.steps, 40_000)
@@ -151,8 +155,8 @@ def main(argv: list[str] | None = None) -> None:
         "smoke": args.smoke,
         **environment(),
     }
-    (args.out / "photo_filters.json").write_text(
-        json.dumps({"facts": facts, "localised": found, "noise": noise}, indent=1)
+    write_text(
+        args.out / "photo_filters.json", json.dumps({"facts": facts, "localised": found, "noise": noise}, indent=1)
     )
     picture(args.out / "photo_filters.png", sheets)
     print(f"{time.perf_counter() - began:.0f} seconds")

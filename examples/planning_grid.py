@@ -7,6 +7,8 @@ about up to 48, for as many steps as word from the goal takes to come round ever
 feed-forward highway network of more than thirty times as many, and the answers that take no learning. Weights are chosen on held-out grids of 20 a side.
 """
 
+# sphinx_gallery_thumbnail_path = "images/reasoning_planning_grid.png"
+
 from dataclasses import replace
 from functools import partial
 from typing import Any

@@ -7,6 +7,8 @@ long, for as many steps as it takes. Beside it: the energy twin with the same pa
 learning. Weights are chosen on held-out strings of 64 bits, twice the training's length.
 """
 
+# sphinx_gallery_thumbnail_path = "images/reasoning_prefix_sums.png"
+
 from dataclasses import replace
 from functools import partial
 from typing import Any

@@ -8,6 +8,7 @@ model.
 """
 
 import argparse
+import sys
 
 import torch
 
@@ -31,7 +32,8 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="An energy, a few steps, more steps.")
     parser.add_argument("--steps", type=int, default=200, help="steps in all (at least 3)")
     parser.add_argument("--smoke", action="store_true", help="the same: this example takes a second")
-    args = parser.parse_args(argv)
+    in_notebook = "ipykernel" in sys.modules  # whose own arguments are not for this example
+    args = parser.parse_args([] if argv is None and in_notebook else argv)
     if args.steps < 3:
         parser.error(f"--steps must be at least 3; got {args.steps}")
 

@@ -7,6 +7,7 @@ nodes and is asked about 25 to 100. Beside it: the energy twin with the same par
 thirty times as many, and the answers that take no learning. Weights are chosen on held-out graphs of 30 nodes.
 """
 
+# sphinx_gallery_thumbnail_path = "images/reasoning_shortest_path.png"
 from dataclasses import replace
 from functools import partial
 

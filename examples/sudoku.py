@@ -9,6 +9,8 @@ energy twin with the same parameters, a recurrent relational network, a feed-for
 boards of 9 digits with 26 to 30 givens. How right it is by givens and steps, and what settling from several starts adds, follow.
 """
 
+# sphinx_gallery_thumbnail_path = "images/reasoning_sudoku.png"
+
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any

@@ -8,6 +8,8 @@ the number of steps, every seed, for three kinds of keys and three levels of noi
 first step without a ridge, at the best rate for each panel), one pass of the delta rule, and a small network as the memory.
 """
 
+# sphinx_gallery_thumbnail_path = "images/test_time_memory.png"
+
 import argparse
 import json
 import statistics
@@ -20,7 +22,9 @@ from tqdm import tqdm
 
 import ebm
 from ebm.environment import environment
+from ebm.files import write_figure, write_text
 from hebbian.plasticity import DeepMemory, FastWeights, LinearMemory, Pairs, ridge_memory, run, tokens, unit
+from support.notebook import given
 
 KEYS, VALUES, PAIRS, ASKED = 32, 16, 64, 256
 FALLS = {"equal directions": 0.0, "correlated keys": 0.5, "strongly correlated keys": 1.0}
@@ -59,7 +63,9 @@ def one(fall: float, noise: float, batch: int, steps: tuple[int, ...], seed: int
     ):
         solution, taken, errors = None, 0, []
         for more in steps:
-            solution = ebm.infer(memory, pairs, steps=more - taken, keep="last", resume=solution)
+            solution = ebm.infer(
+                memory, pairs, adjoint=ebm.Detached(), steps=more - taken, keep="last", resume=solution
+            )
             taken = more
             errors.append(missed(memory.read(solution.z, queries), wanted))
         found[name] = errors
@@ -118,7 +124,7 @@ def picture(path: Path, panels: dict[str, dict[str, list[list[float]]]], steps: 
         axis.set_xlabel("inner steps")
     for axis in axes[:, 0]:
         axis.set_ylabel("relative squared error, new keys")
-    figure.savefig(path, dpi=100)
+    write_figure(path, figure, 100)
     pyplot.close(figure)
     print(f"picture: {path}")
 
@@ -135,7 +141,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--smoke", action="store_true", help="few and small: shows that it runs, the figures mean nothing"
     )
-    args = parser.parse_args(argv)
+    args = parser.parse_args(given(argv))
     for name in ("seeds", "batch"):
         if getattr(args, name) < 1:
             parser.error(f"--{name} must be at least 1; got {getattr(args, name)}")
@@ -154,7 +160,7 @@ def main(argv: list[str] | None = None) -> None:
         **environment(),
     }
     whole = {"facts": facts, "said": said, "steps": steps, "errors": panels}
-    (args.out / "test_time_memory.json").write_text(json.dumps(whole, indent=1))
+    write_text(args.out / "test_time_memory.json", json.dumps(whole, indent=1))
     picture(args.out / "test_time_memory.png", panels, steps)
     print("\n".join(said))
     print(f"{time.perf_counter() - began:.0f} seconds")

@@ -155,7 +155,9 @@ class Foldiak(nn.Module):
         drive = self.synapse.forward(self.feed, x) - self.threshold
         shared = ebm.rows.Shared(self.inhibition)
         stop = ebm.AtRest(1e-3)
-        self.solution = ebm.infer(self._competing, (drive, shared), steps=self.steps, stop=stop, keep="last")
+        self.solution = ebm.infer(
+            self._competing, (drive, shared), steps=self.steps, stop=stop, adjoint=ebm.Detached(), keep="last"
+        )
         return self.solution.answer
 
     @torch.no_grad()

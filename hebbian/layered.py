@@ -67,7 +67,7 @@ class LayeredNet(Update):
         >>> y = torch.tensor([[0.0], [1.0], [1.0], [0.0]])  # exclusive or
         >>> for _ in range(300):
         ...     _ = net.learn(x, y, rate=0.3, steps=20)
-        >>> (ebm.infer(net, x, steps=20).answer - y).abs().max() < 0.05
+        >>> (ebm.infer(net.eval(), x, steps=20).answer - y).abs().max() < 0.05
         tensor(True)
 
     Source:
@@ -154,8 +154,8 @@ class LayeredNet(Update):
         Raises:
             ValueError: as `ebm.infer` does, or a teacher of another shape.
         """
-        free = ebm.infer(self, x, steps=steps, stop=stop, solver=solver, keep="last")
-        clamped = ebm.infer(self, (x, y), steps=steps, stop=stop, solver=solver, keep="last")
+        free = ebm.infer(self, x, steps=steps, stop=stop, solver=solver, adjoint=ebm.Detached(), keep="last")
+        clamped = ebm.infer(self, (x, y), steps=steps, stop=stop, solver=solver, adjoint=ebm.Detached(), keep="last")
         return Phases((x, *free.z), (x, *clamped.z), (free, clamped))
 
     @torch.no_grad()

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 FILES = sorted([*ROOT.glob("ebm/**/*.py"), *ROOT.glob("hebbian/**/*.py")])
 
 # What each module of ebm may import, itself included; the longest matching prefix counts.
-_BASE = ("ebm.rows", "ebm.noise")
+_BASE = ("ebm.rows", "ebm.noise", "ebm.files", "ebm.warned")
 _SAYS = (*_BASE, "ebm.objective", "ebm.provenance", "ebm.solution", "ebm.version")
 _LOOP = (
     *_SAYS,
@@ -30,13 +30,17 @@ MAY_IMPORT = {
     "ebm.rows": (),
     "ebm.version": (),
     "ebm.environment": ("ebm.version",),
+    "ebm.files": (),
+    "ebm.warned": (),
+    "ebm.coded": ("ebm.files",),
     "ebm.noise": ("ebm.rows",),
     "ebm.objective": _BASE,
     "ebm.provenance": ("ebm.rows",),
-    "ebm.solution": (*_BASE, "ebm.objective", "ebm.provenance"),
+    "ebm.solution": (*_BASE, "ebm.coded", "ebm.objective", "ebm.provenance"),
     "ebm.solvers": (*_SAYS, "ebm.solvers"),
+    "ebm.engine.account": (),
     "ebm.engine.flops": (),
-    "ebm.engine.field": (*_SAYS, "ebm.engine.flops"),
+    "ebm.engine.field": (*_SAYS, "ebm.engine.account", "ebm.engine.flops"),
     "ebm.engine.stop": _SAYS,
     "ebm.engine.walk": (*_SAYS, "ebm.solvers.base", "ebm.engine.field"),
     "ebm.engine.loop": _LOOP,
@@ -48,6 +52,7 @@ MAY_IMPORT = {
     "ebm.engine.carry": _LOOP,
     "ebm.engine.compiled": (*_LOOP, "ebm.engine.carry"),
     "ebm.engine.door": (*_SAYS, "ebm.solvers.base"),
+    "ebm.engine.given": _SAYS,
     "ebm.engine.watch": (*_LOOP, "ebm.engine.adjoint"),
     "ebm.engine": (*_SAYS, "ebm.solvers", "ebm.engine"),
     "ebm.models": (*_SAYS, "ebm.solvers", "ebm.engine", "ebm.models"),

@@ -58,7 +58,8 @@ def describe(solution: Solution, discard: int = 0) -> Chains:
         >>> import torch, ebm
         >>> from ebm.diagnostics import describe
         >>> memory, x = ebm.ModernHopfield(torch.eye(2)), torch.zeros(8, 2)
-        >>> solution = ebm.infer(memory, x, steps=250, solver=ebm.HMC(0.6, 3), record="z")
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> solution = ebm.infer(memory, x, steps=250, solver=ebm.HMC(0.6, 3), record="z", generator=generator)
         >>> print(describe(solution, discard=51))  # doctest: +ELLIPSIS
         1600 draws of 2 numbers: effective sample size ... at the least, R-hat ... at the most
 

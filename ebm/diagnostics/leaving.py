@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ebm.diagnostics.quality import Quality, scored
-from ebm.engine import Look, Stop, infer, stream
+from ebm.engine import Detached, Look, Stop, infer, stream
 from ebm.objective import Objective
 from ebm.solvers.base import Solver
 
@@ -83,6 +83,7 @@ class Trial:
                 steps=self.steps,
                 solver=self.solver,
                 stop=rule,
+                adjoint=Detached(),
                 keep=self.keep,
                 compact=True,
                 generator=generator,
@@ -97,7 +98,14 @@ class Trial:
         levels, qualities, taken, flops = [], [], [], 0
         watching = _Watching(self.stop)
         for item in stream(
-            self.model, x, steps=self.steps, solver=self.solver, stop=watching, keep=self.keep, generator=generator
+            self.model,
+            x,
+            steps=self.steps,
+            solver=self.solver,
+            stop=watching,
+            adjoint=Detached(),
+            keep=self.keep,
+            generator=generator,
         ):
             level, _ = item.carry.rest
             levels.append(level.detach().masked_fill(level.isnan(), worst))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ebm.diagnostics.calibration import Calibration
 from ebm.diagnostics.report import Diagnosis, Outlook
+from ebm.files import write_figure
 
 __all__ = ["draw_calibration", "draw_diagnosis"]
 
@@ -135,7 +136,7 @@ def _canvas(target: Any, down: int, across: int, size: tuple[float, float]) -> t
 
         def done() -> Any:
             if target is not None:
-                figure.savefig(target, dpi=110)
+                write_figure(target, figure, 110)
             return figure
 
         return axes, done

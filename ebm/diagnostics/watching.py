@@ -14,7 +14,7 @@ from torch import Tensor
 from ebm import rows
 from ebm.diagnostics.measures import distance
 from ebm.diagnostics.quality import Quality, copied, scored
-from ebm.engine import FlopCounter, Look, Stop, infer, stream
+from ebm.engine import Detached, FlopCounter, Look, Stop, infer, stream
 from ebm.noise import Draw, draw_keys
 from ebm.objective import Objective
 from ebm.solution import Solution
@@ -128,6 +128,7 @@ class Bench:
             steps=steps,
             solver=self.solver,
             stop=Never(),
+            adjoint=Detached(),
             keep="last",
             start=start,
             generator=self._noise,
@@ -141,6 +142,7 @@ class Bench:
             steps=self.steps,
             solver=self.solver,
             stop=Never(),
+            adjoint=Detached(),
             keep="last",
             start=start,
             generator=generator,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ebm import rows
-from ebm.engine import door
+from ebm.engine import door, given
 from ebm.engine.adjoint import Adjoint, Stage
 from ebm.engine.budget import Account, Budget, CallLimits
 from ebm.engine.carry import Starter, describe, identity
@@ -51,6 +51,10 @@ class Call:
         if self._unsteady and not options.adjoint.trains:
             raise refusal(model, self._unsteady[0])
         home = next((t for t in owned.values() if t.is_floating_point()), None)
+        x = given.as_tensors("x", x, home)
+        options = self.options = replace(
+            options, start=given.as_tensors("start", options.start, home), steps=given.as_steps(options.steps)
+        )
         door.check_transforms(options.adjoint, model, [*owned.values(), *rows.leaves(x)])
         self.batch = door.check_observation(x, home)
         self._steps = self._granted_steps()
@@ -125,6 +129,7 @@ class Call:
     def _check_types(self) -> None:
         o = self.options
         door.check_model(self.model)
+        given.check_methods(self.model)
         door.check_options(
             {
                 "budget": (o.budget, Budget, "Pass `ebm.Budget(steps=..., seconds=..., flops=...)`."),
@@ -217,7 +222,8 @@ class Call:
                 yield item
 
     def _stages(self) -> Generator[Stage, None, None]:
-        self.limits = self._prepared()
+        with given.explained(self.model, self.x):
+            self.limits = self._prepared()
         progress = Progress(self.options.progress, self._steps)
         try:
             for stage in self.options.adjoint.settle(Runner(self), self.first):
@@ -251,6 +257,8 @@ class Call:
         if self._unsteady:
             # training: what runs once a call may be in train mode, what runs in a step may not
             starter.guard = partial(watched, model, self._unsteady)
+        if o.start is not None:
+            given.check_start(model, o.start, c)
         if o.resume is None:
             self.first = starter.begin(None if o.start is None else self._own(o.start))
         else:

@@ -17,6 +17,7 @@ from ebm.engine.loop import Problem
 from ebm.noise import Draw, draw_keys
 from ebm.objective import Objective, Point
 from ebm.solution import Carry, Status
+from ebm.warned import warn_same_noise
 
 __all__ = ["Starter", "describe", "identity"]
 
@@ -171,7 +172,10 @@ class Starter:
     def _initial(self, keys: Tensor) -> Any:
         problem = self._problem
         model, c = problem.objective, problem.c
-        z = problem.meter.run("start", lambda _: model.init_latent(c, Draw(keys, torch.full_like(keys, -1))), self._x)
+        draw = Draw(keys, torch.full_like(keys, -1))
+        z = problem.meter.run("start", lambda _: model.init_latent(c, draw), self._x)
+        if draw.used and self._generator is None:
+            warn_same_noise(model, f"{type(model).__name__} starts from noise")
         self.fixed += self._batch * problem.meter.price("start", self._x)
         got = rows.count(z)
         if got != self._batch:

@@ -7,6 +7,7 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Iterable
+from numbers import Integral, Real
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -56,11 +57,25 @@ def known_keywords(fn: Callable[_P, _R]) -> Callable[_P, _R]:
 
 def check_model(model: Any) -> None:
     """The model is an objective."""
-    if not isinstance(model, Objective):
+    if isinstance(model, Objective):
+        return
+    if isinstance(model, type) and issubclass(model, Objective):
         raise TypeError(
-            f"`infer` settles an `ebm.Energy` or an `ebm.Update`; got {type(model).__name__}. "
-            "Derive your model from one of them, or wrap a module as `ebm.EnergyNet(module, ...)`."
+            f"`infer` settles a model; got the class {model.__name__}. Make one of it: `{model.__name__}(...)`."
         )
+    for name, what in (
+        ("module", "a wrapper for several devices"),
+        ("_orig_mod", "what `torch.compile` made of a model"),
+    ):
+        if isinstance(getattr(model, name, None), Objective):
+            advice = " `infer(..., compile=True)` compiles its steps." if name == "_orig_mod" else ""
+            raise TypeError(
+                f"`infer` settles an `ebm.Energy` or an `ebm.Update`; got {type(model).__name__}, {what}. Pass the model in it, `model.{name}`.{advice}"
+            )
+    raise TypeError(
+        f"`infer` settles an `ebm.Energy` or an `ebm.Update`; got {type(model).__name__}. "
+        "Derive your model from one of them, or wrap a module as `ebm.EnergyNet(module, ...)`."
+    )
 
 
 def check_observation(x: Any, home: Tensor | None) -> int:
@@ -135,14 +150,14 @@ def check_limits(steps: Any, seconds: Any, flops: Any, budget: Any, batch: int) 
         _check_count("steps", steps, "Zero gives the initial answer.")
     if flops is not None:
         _check_count("flops", flops, "Zero gives the initial answer.")
-    if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, (int, float))):
+    if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, Real)):
         raise TypeError(f"`seconds=` is a number; got {type(seconds).__name__}. Pass 0.5 for half a second.")
-    if seconds is not None and not seconds >= 0:
+    if seconds is not None and not float(seconds) >= 0:
         raise ValueError(f"`seconds=` may be neither negative nor NaN; got {seconds}. Zero gives the initial answer.")
 
 
 def _check_count(name: str, value: Any, advice: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"`{name}=` is a whole number; got {value!r} ({type(value).__name__}). Pass an int.")
     if value < 0:
         raise ValueError(f"`{name}=` may not be negative; got {value}. {advice}")
@@ -151,6 +166,8 @@ def _check_count(name: str, value: Any, advice: str) -> None:
 def check_options(options: dict[str, tuple[Any, type | tuple[type, ...], str]]) -> None:
     """Each option is None or an instance of its type; the last entry names what to pass."""
     for name, (value, kind, advice) in options.items():
+        if isinstance(value, type) and issubclass(value, kind):
+            raise TypeError(f"`{name}=` got the class {value.__name__}. Pass one of it: `{value.__name__}(...)`.")
         if value is not None and not isinstance(value, kind):
             raise TypeError(f"`{name}=` got {value!r} ({type(value).__name__}). {advice}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, Literal
@@ -9,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from ebm.engine.account import book
 from ebm.engine.adjoint import Adjoint, Detached
 from ebm.engine.budget import Budget
 from ebm.engine.call import Call
@@ -19,6 +21,7 @@ from ebm.engine.stop import Stop
 from ebm.objective import Objective
 from ebm.solution import Solution
 from ebm.solvers.base import Solver
+from ebm.warned import DetachedWarning, warn_once, warn_same_noise
 
 __all__ = ["infer", "stream"]
 
@@ -36,7 +39,7 @@ def infer(
     budget: Budget | None = None,
     stop: Stop | None = None,
     solver: Solver | None = None,
-    adjoint: Adjoint = _DETACHED,
+    adjoint: Adjoint | None = None,
     start: Any = None,
     resume: Solution | None = None,
     keep: Literal["best", "last"] | None = None,
@@ -56,15 +59,17 @@ def infer(
 
     Args:
         model: an `ebm.Energy` or an `ebm.Update`.
-        x: the observation, a row tree of B samples.
-        steps: latent steps of this call, >= 0; exact. An int, or int64 (B,) for a limit a sample.
+        x: the observation, a row tree of B samples; numpy arrays and nested lists of numbers are taken as tensors, floats in the
+            model's dtype.
+        steps: latent steps of this call, >= 0; exact. An int, or int64 (B,) (or a list) for a limit a sample.
         seconds: >= 0, from the call: no step is started that, were it as long as the longest so far, would leave no time for the
             read-out. What comes before the first step takes what it takes.
         flops: >= 0, one multiply-add is 2, of the whole batch: no step is started that would exceed it.
         budget: a pot of resources that several calls share.
         stop: when a sample is done; None asks the model for its default, which is usually never.
         solver: how a latent moves; None asks the model, and falls back on `AdaptiveDescent` (`Picard` for an update).
-        adjoint: how a loss differentiates the settled latent; by default not at all.
+        adjoint: how a loss differentiates the settled latent. None is `Detached()`, no gradient; it warns once where the model could be
+            trained (gradients are enabled, it is in training mode, and has parameters that want them). `Detached()` itself is quiet.
         start: a latent to begin at instead of ``model.init_latent``; excludes ``resume``.
         resume: a solution to go on from, solver memory, stop memory and noise keys included. Samples that ran out of
             a resource or were stopped run again; another ``stop`` starts anew and reopens converged ones. Where weights, observation,
@@ -83,8 +88,9 @@ def infer(
         callback: called with the solution so far before the first step and after each; returning True stops, also as one boolean of
             NumPy or PyTorch.
         progress: a progress bar on stderr (of the first process only).
-        generator: the only source of randomness: it draws one key a sample. Without one the keys are the row numbers,
-            so that the same call gives the same answer; pass one to draw other noise.
+        generator: the only source of randomness: it draws one key a sample. Without one the keys are the row numbers, whatever
+            `torch.manual_seed` says, so that the same call gives the same answer; it warns once where noise is drawn so. Make one
+            generator and pass it to every call to draw other noise each time.
         clock: seconds, never going back; an argument so that deadlines can be tested.
 
     Returns:
@@ -114,7 +120,7 @@ def infer(
         budget=budget,
         stop=stop,
         solver=solver,
-        adjoint=adjoint,
+        adjoint=_DETACHED if adjoint is None else adjoint,
         start=start,
         resume=resume,
         keep=keep,
@@ -127,14 +133,17 @@ def infer(
         generator=generator,
         clock=clock,
     )
-    return _run(model, x, options)
+    return _run(model, x, options, adjoint)
 
 
 @eager
-def _run(model: Objective, x: Any, options: Options) -> Solution:
+def _run(model: Objective, x: Any, options: Options, adjoint: Adjoint | None) -> Solution:
     call = Call(model, x, options)
+    _warn_of(call, adjoint)
     try:
-        return call.run()
+        solution = call.run()
+        book(solution.flops, call.graph)
+        return solution
     except (Exception, KeyboardInterrupt) as error:
         call.attach(error)
         raise
@@ -156,8 +165,22 @@ class _Items(Iterator[Solution]):
 
 
 @eager
-def _items(model: Objective, x: Any, options: Options) -> _Items:
-    return _Items(Call(model, x, options).solutions())
+def _items(model: Objective, x: Any, options: Options, adjoint: Adjoint | None) -> _Items:
+    call = Call(model, x, options)
+    _warn_of(call, adjoint)
+    return _Items(_booked(call))
+
+
+def _booked(call: Call) -> Generator[Solution]:
+    """The stream, and what it took on the open account in the end."""
+    flops = 0
+    with contextlib.closing(call.solutions()) as items:
+        try:
+            for item in items:
+                flops = item.flops
+                yield item
+        finally:
+            book(flops, call.graph)
 
 
 @known_keywords
@@ -171,7 +194,7 @@ def stream(
     budget: Budget | None = None,
     stop: Stop | None = None,
     solver: Solver | None = None,
-    adjoint: Adjoint = _DETACHED,
+    adjoint: Adjoint | None = None,
     start: Any = None,
     resume: Solution | None = None,
     keep: Literal["best", "last"] | None = None,
@@ -211,7 +234,7 @@ def stream(
         budget=budget,
         stop=stop,
         solver=solver,
-        adjoint=adjoint,
+        adjoint=_DETACHED if adjoint is None else adjoint,
         start=start,
         resume=resume,
         keep=keep,
@@ -224,4 +247,33 @@ def stream(
         generator=generator,
         clock=clock,
     )
-    return _items(model, x, options)
+    return _items(model, x, options, adjoint)
+
+
+def _warn_of(call: Call, adjoint: Adjoint | None) -> None:
+    """Tell of what is probably not meant: a gradient that nobody will get, steps that change nothing, noise that comes again."""
+    model, options = call.model, call.options
+    if adjoint is None and torch.is_grad_enabled() and _trains(model):
+        warn_once(
+            model,
+            DetachedWarning,
+            f"{type(model).__name__} has parameters to train, and is settled without a gradient: no `adjoint=` was given, so a loss of the answer "
+            "cannot reach them. Pass `adjoint=ebm.Implicit()` or `ebm.Unroll()` to train it; if no gradient is meant, pass "
+            "`adjoint=ebm.Detached()`, call `model.eval()`, or settle under `torch.no_grad()`.",
+        )
+    if options.resume is not None:
+        return
+    still = isinstance(options.steps, int) and options.steps == 0
+    idle = None if still or options.start is not None else model.idle(call.x)
+    if idle is not None:
+        warn_once(model, UserWarning, idle)
+    if call.solver.noisy and not call.solver.incidental and options.generator is None and not still:
+        warn_same_noise(model, f"{type(call.solver).__name__} draws noise")
+
+
+def _trains(model: Objective) -> bool:
+    """Whether a parameter wants a gradient, in a module that is in training mode; a wrapper is in the mode of what it wraps."""
+    return any(
+        module.training and any(part is not None and part.requires_grad for part in module._parameters.values())
+        for module in model.modules()
+    )

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ebm import rows
+from ebm.engine.account import set_aside
 from ebm.engine.flops import FlopCounter
 from ebm.noise import Draw
 from ebm.objective import Energy, Flip, Lasso, Objective, Point, Product, Update, alias, spared, unwritten, variable
@@ -295,6 +296,7 @@ class Meter:
         """Price ``fn(tree, *rest)`` ahead of its first run; nothing happens if the price is known."""
         if not self.knows(kind, tree):
             self.run(kind, fn, tree, *rest)
+            set_aside(self.price(kind, tree) * rows.count(tree))
 
     def run(self, kind: str, fn: Callable[..., Any], tree: Any, *rest: Any) -> Any:
         """``fn(tree, *rest)``, priced on the way if it never was."""

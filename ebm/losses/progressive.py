@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ebm.losses.begins import Begin
+from ebm.losses.spans import scalar
 from ebm.losses.stretch import Stretch, check_stretch
 from ebm.objective import Objective
 from ebm.solvers.base import Solver
@@ -134,7 +135,7 @@ class Progressive:
         parts = []
         for item, weight in zip(items, self.over.weights(count), strict=True):
             if weight:
-                parts.append(self.loss(item.answer, y) * weight)
+                parts.append(scalar("Progressive", self.loss(item.answer, y)) * weight)
         return torch.stack(parts).sum()
 
     def _stretch(self) -> Stretch:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ebm import rows
 from ebm.engine import Adjoint, Truncated, infer
 from ebm.losses.begins import Begin, Elsewhere, neighbour
-from ebm.losses.spans import WITHOUT_GRADIENT, check_range, drawn, never
+from ebm.losses.spans import WITHOUT_GRADIENT, check_range, drawn, never, scalar
 from ebm.noise import Draw, draw_keys
 from ebm.objective import Objective
 from ebm.solvers.base import Solver
@@ -74,7 +74,7 @@ class Settled:
             adjoint=self.adjoint,
             generator=generator,
         )
-        return self.loss(found.raise_for_status().answer, y)
+        return scalar("Settled", self.loss(found.raise_for_status().answer, y))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 from ebm.engine import Detached, Look, Stop
 from ebm.objective import Objective
 
-__all__ = ["WITHOUT_GRADIENT", "check_range", "drawn", "never", "uncertain"]
+__all__ = ["WITHOUT_GRADIENT", "check_range", "drawn", "never", "scalar", "uncertain"]
 
 
 def uncertain(span: int | tuple[int, int]) -> bool:
@@ -38,6 +38,16 @@ def check_range(owner: str, name: str, span: Any, lowest: int) -> None:
         )
     if not lowest <= ends[0] <= ends[1]:
         raise ValueError(f"`{owner}({name}=...)` wants {lowest} <= least <= most; got {span!r}. Try ({lowest}, 8).")
+
+
+def scalar(owner: str, value: Tensor) -> Tensor:
+    """The loss of a batch, as it is; a loss of each sample is refused, since its mean and its sum train differently."""
+    if isinstance(value, Tensor) and value.ndim == 0:
+        return value
+    got = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+    raise ValueError(
+        f"`{owner}(loss)` must return a scalar; got {got}. Take its mean: `lambda answer, y: loss(answer, y).mean()`."
+    )
 
 
 @dataclass(frozen=True)

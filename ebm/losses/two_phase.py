@@ -100,10 +100,11 @@ class TwoPhase:
         """
         pulls = (self.beta, -self.beta) if self.centred else (self.beta, 0.0)
         towards, away = (Nudged(model, pull, self.cost) for pull in pulls)
+        keys = [None if generator is None else generator.clone_state() for _ in pulls]
         free = self._settled(model, x, self.steps, generator=generator)
         nudged = self.steps if self.nudged_steps is None else self.nudged_steps
-        ahead = self._settled(towards, (x, y), nudged, start=free.z)
-        behind = self._settled(away, (x, y), nudged, start=free.z) if self.centred else free
+        ahead = self._settled(towards, (x, y), nudged, free.z, keys[0])
+        behind = self._settled(away, (x, y), nudged, free.z, keys[1]) if self.centred else free
         with torch.no_grad():
             value = self.cost(free.answer, y).mean()
         estimate = (_energy(towards, x, y, ahead) - _energy(away, x, y, behind)).mean() / (pulls[0] - pulls[1])

@@ -6,6 +6,7 @@ from ebm.models.composite import Composite
 from ebm.models.dense_memory import DenseMemory, Exponential, Polynomial, RectifiedPolynomial
 from ebm.models.energy_net import EnergyNet
 from ebm.models.energy_twin import EnergyTwin
+from ebm.models.fixed_point import FixedPoint
 from ebm.models.gated import Gated
 from ebm.models.gated_cell import GatedCell
 from ebm.models.grids import Grid
@@ -39,6 +40,7 @@ __all__ = [
     "EnergyTwin",
     "Exponential",
     "FeedForward",
+    "FixedPoint",
     "Gated",
     "GatedCell",
     "GradedHopfield",

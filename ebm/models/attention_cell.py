@@ -42,7 +42,7 @@ class AttentionCell(Update):
     Example:
         >>> import torch, ebm
         >>> cell = ebm.AttentionCell(torch.nn.Linear(3, 8), width=8, heads=2, head=torch.nn.Linear(8, 5))
-        >>> ebm.infer(cell, torch.ones(2, 6, 3), steps=4).answer.shape
+        >>> ebm.infer(cell.eval(), torch.ones(2, 6, 3), steps=4).answer.shape
         torch.Size([2, 6, 5])
 
     Source: Dehghani et al. (2019), Universal transformers; the block of Jolicoeur-Martineau (2025), Less is more: recursive reasoning

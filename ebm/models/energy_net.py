@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,7 +20,8 @@ class EnergyNet(Energy):
     r"""Any module as an energy: :math:`E(z; x) = \text{module}(z, x)`, one number a sample.
 
     Args:
-        module: ``module(z, x)`` returns energies (B,), for a latent (B, \*shape) and the observation.
+        module: ``module(z, x)`` returns energies (B,), for a latent (B, \*shape) and the observation. A module's parameters belong to
+            the model; those that a plain function uses are not saved or moved with it.
         shape: the shape of one latent; an int N stands for (N,).
         start: where settling starts: `Zeros()`, `Noise(scale)`, or your own.
         encoder: applied to the observation once a call; ``module(z, encoder(x))`` then sees only its output, so put here
@@ -27,7 +29,7 @@ class EnergyNet(Energy):
 
     Raises:
         ValueError: an empty axis; at the call, energies of another shape than (B,).
-        TypeError: no module, or a shape of something else than whole numbers.
+        TypeError: what cannot be called, or a shape of something else than whole numbers.
 
     Example:
         >>> import torch, ebm
@@ -41,17 +43,22 @@ class EnergyNet(Energy):
     """
 
     def __init__(
-        self, module: nn.Module, shape: int | tuple[int, ...], start: Start = Zeros(), encoder: nn.Module | None = None
+        self,
+        module: Callable[[Any, Any], Tensor],
+        shape: int | tuple[int, ...],
+        start: Start = Zeros(),
+        encoder: nn.Module | Callable[[Any], Any] | None = None,
     ) -> None:
         super().__init__()
         for name, value in (("module", module), ("encoder", encoder)):
-            if not isinstance(value, nn.Module) and not (name == "encoder" and value is None):
+            if isinstance(value, type) or not (callable(value) or (name == "encoder" and value is None)):
                 raise TypeError(
-                    f"`EnergyNet({name})` wants a `torch.nn.Module`; got {type(value).__name__}. Wrap a function in a module."
+                    f"`EnergyNet({name})` is a module or a function of a latent and an observation; got {value!r}. Pass "
+                    "`lambda z, x: (z - x).square().sum(1)`, say."
                 )
         self.module = module
         self.encoder = encoder
-        self.shape = _checked_shape(shape)
+        self.shape = checked_shape("EnergyNet", shape)
         self.start = start
 
     def condition(self, x: Any) -> Any:
@@ -82,12 +89,13 @@ class EnergyNet(Energy):
         )
 
 
-def _checked_shape(shape: Any) -> tuple[int, ...]:
+def checked_shape(owner: str, shape: Any) -> tuple[int, ...]:
+    """The shape of one latent; an int N stands for (N,)."""
     sizes = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
     if any(isinstance(size, bool) or not isinstance(size, int) for size in sizes):
         raise TypeError(
-            f"`EnergyNet(shape=...)` is the shape of one latent in whole numbers; got {shape!r}. Pass 64 or (3, 8, 8), say."
+            f"`{owner}(shape=...)` is the shape of one latent in whole numbers; got {shape!r}. Pass 64 or (3, 8, 8), say."
         )
     if any(size < 1 for size in sizes):
-        raise ValueError(f"`EnergyNet(shape=...)` has no empty axes; got {shape!r}. Leave the sample axis out.")
+        raise ValueError(f"`{owner}(shape=...)` has no empty axes; got {shape!r}. Leave the sample axis out.")
     return sizes

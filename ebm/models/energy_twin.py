@@ -38,7 +38,7 @@ class EnergyTwin(Energy):
     Example:
         >>> import torch, ebm
         >>> twin = ebm.EnergyTwin(ebm.GatedCell(1, width=4, head=torch.nn.Conv1d(4, 2, 1), dims=1))
-        >>> solution = ebm.infer(twin, torch.ones(3, 1, 16), steps=8)
+        >>> solution = ebm.infer(twin.eval(), torch.ones(3, 1, 16), steps=8)
         >>> solution.answer.shape, bool((solution.energy >= 0).all())
         (torch.Size([3, 2, 16]), True)
 

@@ -39,7 +39,7 @@ class GatedCell(Gated):
     Example:
         >>> import torch, ebm
         >>> cell = ebm.GatedCell(1, width=4, head=torch.nn.Conv1d(4, 2, 1), dims=1)
-        >>> ebm.infer(cell, torch.ones(3, 1, 16), steps=8).answer.shape
+        >>> ebm.infer(cell.eval(), torch.ones(3, 1, 16), steps=8).answer.shape
         torch.Size([3, 2, 16])
 
     Source: gated recurrent units, Cho et al. (2014), without the reset gate and as a convolution like Kaiser and Sutskever

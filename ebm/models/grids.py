@@ -55,7 +55,7 @@ class Grid(Wiring):
         >>> import torch, ebm
         >>> cell = ebm.MessageCell(ebm.Grid(3, rooms=True), width=4, head=torch.nn.Linear(4, 2))
         >>> mazes = ebm.tasks.Mazes(size=5).sample(2, torch.Generator().manual_seed(0))
-        >>> ebm.infer(cell, mazes.x, steps=3).answer.shape
+        >>> ebm.infer(cell.eval(), mazes.x, steps=3).answer.shape
         torch.Size([2, 2, 7, 7])
     """
 

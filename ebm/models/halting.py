@@ -49,7 +49,7 @@ class Halting(Objective):
         >>> import torch, ebm
         >>> cell = ebm.GatedCell(1, width=4, head=torch.nn.Conv1d(4, 2, 1), dims=1)
         >>> model = ebm.Halting(cell, ebm.PooledLogit(4, axis=1))
-        >>> solution = ebm.infer(model, torch.ones(3, 1, 6), steps=5, stop=ebm.Halts(0.9))
+        >>> solution = ebm.infer(model.eval(), torch.ones(3, 1, 6), steps=5, stop=ebm.Halts(0.9))
         >>> solution.answer.answer.shape, solution.answer.halt.shape
         (torch.Size([3, 2, 6]), torch.Size([3]))
 

@@ -38,7 +38,7 @@ class Houses(Wiring):
         >>> cell = ebm.MessageCell(ebm.Houses(), width=4, head=torch.nn.Linear(4, 1))
         >>> for box in ((2, 2), (2, 3)):
         ...     boards = ebm.tasks.Sudoku(box).sample(2, torch.Generator().manual_seed(0))
-        ...     print(ebm.infer(cell, boards.x, steps=3).answer.shape)
+        ...     print(ebm.infer(cell.eval(), boards.x, steps=3).answer.shape)
         torch.Size([2, 4, 4, 4])
         torch.Size([2, 6, 6, 6])
     """

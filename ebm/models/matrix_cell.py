@@ -41,7 +41,7 @@ class MatrixCell(Update):
         >>> import torch, ebm
         >>> cell = ebm.MatrixCell(width=2, products=3)
         >>> problems = ebm.tasks.Inverse(size=6).sample(4, torch.Generator().manual_seed(0))
-        >>> ebm.infer(cell, problems.x, steps=5).answer.shape, sum(p.numel() for p in cell.parameters())
+        >>> ebm.infer(cell.eval(), problems.x, steps=5).answer.shape, sum(p.numel() for p in cell.parameters())
         (torch.Size([4, 6, 6]), 128)
 
     Source: ours; the iteration that it can hold is that of Schulz (1933), with the start of Ben-Israel and Cohen (1966).

@@ -43,7 +43,7 @@ class MessageCell(Gated):
         >>> import torch, ebm
         >>> cell = ebm.MessageCell(ebm.Nodes(), width=8, head=torch.nn.Linear(8, 1), aggregate=ebm.Aggregate.MAX)
         >>> problems = ebm.tasks.ShortestPath(nodes=9, links=(2, 3)).sample(4, torch.Generator().manual_seed(0))
-        >>> ebm.infer(cell, problems.x, steps=5).answer.shape
+        >>> ebm.infer(cell.eval(), problems.x, steps=5).answer.shape
         torch.Size([4, 9])
 
     Source: Gilmer et al. (2017), Neural message passing for quantum chemistry, with the gate of Li et al. (2016), Gated graph sequence

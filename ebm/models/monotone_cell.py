@@ -36,7 +36,7 @@ class MonotoneCell(Update):
     Example:
         >>> import torch, ebm
         >>> cell = ebm.MonotoneCell(3, 8, head=torch.nn.Linear(8, 2))
-        >>> ebm.infer(cell, torch.randn(5, 3), steps=30).answer.shape
+        >>> ebm.infer(cell.eval(), torch.randn(5, 3), steps=30).answer.shape
         torch.Size([5, 2])
 
     Source: Winston and Kolter (2020), Monotone operator equilibrium networks, section 3.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -80,7 +79,7 @@ class PredictiveCoding(Energy):
         >>> import torch, ebm
         >>> model = ebm.PredictiveCoding([4, 8, 2])
         >>> x, y = torch.randn(5, 4), torch.randn(5, 2)
-        >>> [layer.shape for layer in ebm.infer(model, (x, y), steps=20).z]
+        >>> [layer.shape for layer in ebm.infer(model, (x, y), steps=20, adjoint=ebm.Detached()).z]
         [torch.Size([5, 8])]
 
     Source: Rao and Ballard (1999); Whittington and Bogacz (2017), eq. 2.5-2.13, whose activation stands as here, inside
@@ -106,11 +105,12 @@ class PredictiveCoding(Energy):
             raise ValueError(
                 f"`PredictiveCoding(prior=...)` must be finite and not negative; got {prior}. Zero is no prior."
             )
-        for name, value in (("activation", activation), ("start", start)):
+        for name, value, advice in (
+            ("activation", activation, "Pass a function of a tensor, `torch.tanh` or `torch.relu` say"),
+            ("start", start, "Pass `ebm.Zeros()`, `ebm.Noise(0.1)` or `ebm.FeedForward()`"),
+        ):
             if not (callable(value) or isinstance(value, (Activation, FeedForward))):
-                raise TypeError(
-                    f"`PredictiveCoding({name}=...)` cannot be called; got {value!r}. Pass `torch.tanh` or `Zeros()`, for example."
-                )
+                raise TypeError(f"`PredictiveCoding({name}=...)` must be callable; got {value!r}. {advice}.")
         self.sizes = tuple(sizes)
         self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise(sizes))
         self.activation = activation
@@ -143,13 +143,6 @@ class PredictiveCoding(Energy):
             return self._guessed(c)
         if not isinstance(self.start, FeedForward):
             return self.start(tuple(c.given.new_zeros(c.given.shape[0], self.sizes[layer]) for layer in free), draw)
-        if c.top is None:
-            warnings.warn(
-                "The bottom is clamped, the top is free and the start is feed-forward: every error is zero at the start, so settling cannot "
-                "change the answer. Clamp the top as well, turn the network round (labels at the bottom), or start from Zeros() or Noise().",
-                UserWarning,
-                stacklevel=2,
-            )
         phi = activation_of(self.activation)
         bottom = c.given.new_zeros(c.given.shape[0], self.sizes[0]) if c.bottom is None else c.bottom
         layers = [bottom]
@@ -158,6 +151,17 @@ class PredictiveCoding(Energy):
             known = c.first if k == 0 else None
             layers.append(_product(below, c.synapses[k].value) if known is None else known)
         return tuple(layers[layer] for layer in free)
+
+    def idle(self, x: Any) -> str | None:
+        """With a clamped bottom, a free top and a feed-forward start, the start is the answer."""
+        top = x.top if isinstance(x, Ends) else x[1] if isinstance(x, (tuple, list)) and len(x) == 2 else None
+        if top is not None or not isinstance(self.start, FeedForward):
+            return None
+        return (
+            "The bottom is clamped, the top is free and the start is feed-forward: every error is zero at the start, so settling cannot "
+            "change the answer. To predict, pass `steps=0`; to settle, clamp the top as well, turn the network round (labels at the bottom), "
+            "or start from Zeros() or Noise()."
+        )
 
     def forward(self, z: Any, c: Ends) -> Tensor:
         """The energy, (B,)."""
@@ -215,7 +219,7 @@ class PredictiveCoding(Energy):
         Example:
             >>> import torch, ebm
             >>> model, x = ebm.PredictiveCoding([4, 8, 2]), (torch.randn(5, 4), torch.randn(5, 2))
-            >>> gradients = model.local_gradients(ebm.infer(model, x, steps=20).z, x)
+            >>> gradients = model.local_gradients(ebm.infer(model, x, steps=20, adjoint=ebm.Detached()).z, x)
             >>> for name, parameter in model.named_parameters():
             ...     parameter.grad = gradients[name]
 

@@ -95,7 +95,7 @@ class Amortised(nn.Module):
         ...         bottom, top = ends
         ...         return self.hidden(bottom)
         >>> model = ebm.PredictiveCoding([4, 8, 2], start=ebm.Amortised(Guess()))
-        >>> ebm.infer(model, (torch.randn(5, 4), torch.randn(5, 2)), steps=3).z[0].shape
+        >>> ebm.infer(model.eval(), (torch.randn(5, 4), torch.randn(5, 2)), steps=3).z[0].shape
         torch.Size([5, 8])
 
     Source: Gershman and Goodman (2014), amortized inference; Tschantz et al. (2023), hybrid predictive coding.

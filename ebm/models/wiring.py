@@ -65,7 +65,7 @@ class Pairs(Wiring):
     Example:
         >>> import torch, ebm
         >>> cell = ebm.MessageCell(ebm.Pairs(), width=4, head=torch.nn.Linear(4, 1))
-        >>> ebm.infer(cell, torch.ones(2, 1, 5, 5), steps=3).answer.shape
+        >>> ebm.infer(cell.eval(), torch.ones(2, 1, 5, 5), steps=3).answer.shape
         torch.Size([2, 5, 5])
     """
 
@@ -98,7 +98,7 @@ class Nodes(Wiring):
     Example:
         >>> import torch, ebm
         >>> cell = ebm.MessageCell(ebm.Nodes(), width=4, head=torch.nn.Linear(4, 1))
-        >>> ebm.infer(cell, torch.ones(2, 4, 5, 5), steps=3).answer.shape
+        >>> ebm.infer(cell.eval(), torch.ones(2, 4, 5, 5), steps=3).answer.shape
         torch.Size([2, 5])
     """
 

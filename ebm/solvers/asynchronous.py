@@ -39,6 +39,7 @@ class Asynchronous(Solver):
 
     order: Literal["random", "cyclic"] = "random"
     needs: ClassVar[frozenset[str]] = frozenset({"conditional"})
+    incidental: ClassVar[bool] = True
     compiles: ClassVar[bool] = False
 
     def __post_init__(self) -> None:

@@ -164,6 +164,7 @@ class Solver(ABC):
         needs: capabilities that the objective must provide (see `Objective.provides`).
         keep: which point a call returns by default, ``"best"`` (lowest energy or residual seen) or ``"last"``.
         noisy: whether a step draws noise.
+        incidental: whether that is no more than the order of a sweep, so that calls with the same noise are as good as any.
         additive: whether every step adds its move to the latent it has, so that a number that is not finite can never turn
             finite again; then the engine may look at the last of several steps.
         compiles: whether ``compile=True`` suits it: a step has no shape that depends on data, and no loop over units.
@@ -175,6 +176,7 @@ class Solver(ABC):
     needs: ClassVar[frozenset[str]] = frozenset()
     keep: str = "best"
     noisy: bool = False
+    incidental: ClassVar[bool] = False
     additive: ClassVar[bool] = False
     compiles: ClassVar[bool] = True
     samples: bool = False

@@ -75,7 +75,7 @@ class LowestResidual(Choice):
         ...     def forward(self, z, c):
         ...         return ((z.square() - 1).square() + c * z).sum(1)
         >>> solver = ebm.Restarts(8, ebm.Descent(0.01), choose=ebm.LowestResidual())
-        >>> found = ebm.infer(Tilted(), torch.zeros(2, 1), steps=20, solver=solver)
+        >>> found = ebm.infer(Tilted(), torch.zeros(2, 1), steps=20, solver=solver, generator=torch.Generator().manual_seed(0))
         >>> all_ = found.carry.memory.points.force.abs()
         >>> bool((found.residual[:, None] <= all_[..., 0]).all())
         True
@@ -118,7 +118,8 @@ class Agreement(Choice):
         ...         return (2 * z + c).tanh()
         >>> vote = ebm.Agreement(lambda z: z > 0)
         >>> solver = ebm.Restarts(15, ebm.Picard(), choose=vote)
-        >>> found = ebm.infer(Leaning(), torch.tensor([[0.3], [-0.3]]), steps=20, solver=solver)
+        >>> x, generator = torch.tensor([[0.3], [-0.3]]), torch.Generator().manual_seed(0)
+        >>> found = ebm.infer(Leaning(), x, steps=20, solver=solver, generator=generator)
         >>> found.z.sign().flatten().tolist()
         [1.0, -1.0]
 

@@ -34,7 +34,9 @@ class Downhill(Wrapper):
         >>> import torch, ebm
         >>> model = ebm.Sum(ebm.ModernHopfield(torch.eye(2), beta=4.0))
         >>> solver = ebm.Downhill(ebm.Langevin(0.1, temperature=0.1))
-        >>> energy = ebm.infer(model, torch.ones(1, 2), steps=20, solver=solver, record="energy").trace["energy"]
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> solution = ebm.infer(model, torch.ones(1, 2), steps=20, solver=solver, record="energy", generator=generator)
+        >>> energy = solution.trace["energy"]
         >>> bool((energy[1:] <= energy[:-1]).all())
         True
 

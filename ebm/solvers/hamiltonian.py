@@ -122,7 +122,7 @@ class MALA(_Trajectory):
         >>> import torch, ebm
         >>> from ebm.diagnostics import acceptance
         >>> memory = ebm.ModernHopfield(torch.eye(2))
-        >>> solution = ebm.infer(memory, torch.zeros(3, 2), steps=20, solver=ebm.MALA(0.1))
+        >>> solution = ebm.infer(memory, torch.zeros(3, 2), steps=20, solver=ebm.MALA(0.1), generator=torch.Generator().manual_seed(0))
         >>> acceptance(solution).shape
         torch.Size([3])
 

@@ -35,7 +35,7 @@ class PeacemanRachford(Solver):
         >>> import torch, ebm
         >>> _ = torch.manual_seed(0)
         >>> cell = ebm.MonotoneCell(2, 4)
-        >>> ebm.infer(cell, torch.ones(3, 2), steps=100, solver=ebm.PeacemanRachford(), stop=ebm.AtRest(1e-6)).converged.all()
+        >>> ebm.infer(cell.eval(), torch.ones(3, 2), steps=100, solver=ebm.PeacemanRachford(), stop=ebm.AtRest(1e-6)).converged.all()
         tensor(True)
 
     Source: Peaceman and Rachford (1955); Winston and Kolter (2020), Monotone operator equilibrium networks, section 3.

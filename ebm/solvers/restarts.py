@@ -57,7 +57,8 @@ class Restarts(Wrapper):
         ...         return ((z - c).square() + 4 - 4 * (4 * (z - c)).cos()).sum(1)
         >>> x = torch.zeros(1, 2)
         >>> alone = ebm.infer(Rugged(), x, steps=40)
-        >>> broad = ebm.infer(Rugged(), x, steps=40, solver=ebm.Restarts(32, ebm.AdaptiveDescent(), spread=3.0, every=10))
+        >>> restarts = ebm.Restarts(32, ebm.AdaptiveDescent(), spread=3.0, every=10)
+        >>> broad = ebm.infer(Rugged(), x, steps=40, solver=restarts, generator=torch.Generator().manual_seed(0))
         >>> bool(broad.energy < alone.energy)
         True
 

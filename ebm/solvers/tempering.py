@@ -44,7 +44,8 @@ class Tempering(Wrapper):
         >>> import torch, ebm
         >>> from ebm.diagnostics import swaps
         >>> solver = ebm.Tempering(ebm.MALA(0.1), temperatures=(1.0, 2.0, 4.0))
-        >>> solution = ebm.infer(ebm.ModernHopfield(torch.eye(2)), torch.zeros(5, 2), steps=20, solver=solver)
+        >>> memory, generator = ebm.ModernHopfield(torch.eye(2)), torch.Generator().manual_seed(0)
+        >>> solution = ebm.infer(memory, torch.zeros(5, 2), steps=20, solver=solver, generator=generator)
         >>> swaps(solution).shape
         torch.Size([5, 2])
 

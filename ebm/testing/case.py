@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ebm import rows
+from ebm.engine.adjoint import Detached
 from ebm.engine.driver import infer, stream
 from ebm.engine.stop import Stop
 from ebm.objective import Objective
@@ -47,8 +48,8 @@ class Case(NamedTuple):
     steps: int = 6
 
     def _options(self, given: dict[str, Any]) -> dict[str, Any]:
-        anew = {} if "resume" in given else {"start": self.start}
-        return {"solver": self.solver, "stop": self.stop, **anew, **given}
+        anew = {} if "resume" in given else {"start": self.start, "generator": torch.Generator().manual_seed(0)}
+        return {"solver": self.solver, "stop": self.stop, "adjoint": Detached(), **anew, **given}
 
     def _infer(self, **given: Any) -> Solution:
         return infer(self.model, given.pop("x", self.x), **self._options(given))

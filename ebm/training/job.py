@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import math
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -14,7 +12,9 @@ from torch import Tensor, nn
 
 from ebm import rows
 from ebm.tasks import Problems, Task
+from ebm.training.batches import Batches, own_noise
 from ebm.training.checkpoint import fingerprint
+from ebm.training.cost import Cost
 from ebm.training.judge import better, copied, held_out, judged, perfect
 from ebm.training.recipe import Pool, Recipe, Validation
 from ebm.training.run import Chosen, Ended, Row
@@ -36,7 +36,7 @@ class Job:
         self,
         model: nn.Module,
         loss: Loss,
-        tasks: tuple[Task | Pool, ...],
+        tasks: tuple[Task | Pool | Iterable[Any], ...],
         recipe: Recipe,
         seed: int,
         validate: tuple[Validation, ...],
@@ -50,13 +50,15 @@ class Job:
             model.parameters(), recipe.learning_rate, betas=(0.9, 0.99), weight_decay=recipe.weight_decay
         )
         pools = torch.Generator(device).manual_seed(seed + 500_009)
-        self.sources = [each.task.sample(each.count, pools) if isinstance(each, Pool) else each for each in tasks]
+        self.sources = [self._source(each, place, pools) for place, each in enumerate(tasks)]
+        self.cost = Cost()
         self.problems = held_out(validate, seed, device)
         self.origin = fingerprint(model, loss, tasks, recipe, seed, validate)
         self.update, self.seconds, self.running = 0, 0.0, math.nan
         self.history: list[Row] = []
         self.chosen: dict[str, Chosen] = {}
         self.clock, self.whole = clock, True
+        self._taken: Any = None
 
     def looked(self) -> bool:
         """Whether the weights as they are were judged."""
@@ -79,7 +81,9 @@ class Job:
             looks = self.history[-recipe.patience :]
             if all(perfect(each, row.scores[each.name]) for row in looks for each in self.validate):
                 return Ended.PERFECT
-        return Ended.SECONDS if recipe.seconds is not None and self.seconds >= recipe.seconds else None
+        if recipe.seconds is not None and self.seconds >= recipe.seconds:
+            return Ended.SECONDS
+        return Ended.FLOPS if recipe.flops is not None and self.cost.flops >= recipe.flops else None
 
     def advance(self) -> None:
         """One update."""
@@ -92,6 +96,8 @@ class Job:
         self.optimizer.step()
         self._average()
         self.running = loss if math.isnan(self.running) else 0.95 * self.running + 0.05 * loss
+        if isinstance(self._taken, Batches):
+            self._taken.done()
         self.seconds += self.clock() - began
         self.whole = True
 
@@ -102,11 +108,12 @@ class Job:
             with own_noise(self.seed * 1_000_003 + self.update, self.generator.device):
                 x, y = self._drawn()
                 self.optimizer.zero_grad(set_to_none=True)
-                value = self.loss(self.model, x, y, self.generator)
-                loss = float(value.detach())
-                self._check("loss", loss)
-                value.backward()
-            self._check("gradient", float(nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)))
+                with self.cost.update(x, y):
+                    value = self.loss(self.model, x, y, self.generator)
+                    loss = float(_scalar(value).detach())
+                    self._check("loss", loss)
+                    value.backward()
+                    self._check("gradient", float(nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)))
         except BaseException:
             self.generator.set_state(generator)
             for value, before in zip(self.model.buffers(), buffers, strict=True):
@@ -130,7 +137,7 @@ class Job:
             if best is None or better(score, best.score, each.lower_is_better):
                 self.chosen[each.name] = Chosen(self.update, score, copied(self.mean.state_dict()))
         # last: a look that is interrupted is taken again, and chooses the same
-        self.history.append(Row(self.update, self.seconds, self.running, scores))
+        self.history.append(Row(self.update, self.seconds, self.running, scores, self.cost.flops))
 
     def summary(self) -> str:
         """Loss and last scores, for the bar."""
@@ -146,6 +153,8 @@ class Job:
             "generator": self.generator.get_state(),
             "update": self.update,
             "seconds": self.seconds,
+            "flops": self.cost.state(),
+            "sources": [each.state() if isinstance(each, Batches) else None for each in self.sources],
             "running": self.running,
             "history": [tuple(row) for row in self.history],
             "chosen": {name: tuple(each) for name, each in self.chosen.items()},
@@ -160,15 +169,26 @@ class Job:
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"])
         self.update, self.seconds, self.running = state["update"], state["seconds"], state["running"]
+        self.cost.restore(state["flops"])
+        for source, stood in zip(self.sources, state["sources"], strict=True):
+            if isinstance(source, Batches):
+                source.restore(stood)
         self.history = [Row(*row) for row in state["history"]]
         self.chosen = {name: Chosen(*each) for name, each in state["chosen"].items()}
+
+    def _source(self, source: Any, place: int, pools: torch.Generator) -> Task | Problems | Batches:
+        if isinstance(source, Pool):
+            return source.task.sample(source.count, pools)
+        return source if isinstance(source, Task) else Batches(source, self.seed * 31 + place, self.generator.device)
 
     def _drawn(self) -> Problems:
         generator, device = self.generator, self.generator.device
         which = 0
         if len(self.sources) > 1:
             which = int(torch.randint(len(self.sources), (), generator=generator, device=device))
-        source = self.sources[which]
+        source = self._taken = self.sources[which]
+        if isinstance(source, Batches):
+            return source.sample()
         if isinstance(source, Task):
             return source.sample(self.recipe.batch, generator)
         part = torch.randint(rows.count(source.x), (self.recipe.batch,), generator=generator, device=device)
@@ -182,19 +202,8 @@ class Job:
             ours.copy_(theirs)
 
 
-_TURN = threading.RLock()
-
-
-@contextlib.contextmanager
-def own_noise(seed: int, device: torch.device) -> Iterator[None]:
-    """Whatever draws from the global generators, such as dropout, draws from a seed of its own and leaves them as they were.
-
-    PyTorch has one such generator for all threads, and dropout knows no other. So trainings take turns, and what other threads
-    draw from it meanwhile is not their own; a generator of their own is.
-    """
-    devices = [device.index or 0] if device.type == "cuda" else []
-    with _TURN, torch.random.fork_rng(devices):
-        torch.default_generator.manual_seed(seed)
-        for index in devices:
-            torch.cuda.default_generators[index].manual_seed(seed)
-        yield
+def _scalar(value: Tensor) -> Tensor:
+    if isinstance(value, Tensor) and value.numel() == 1:
+        return value
+    got = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+    raise ValueError(f"`train(loss=...)` must return a scalar; got {got}. Take the mean over the batch.")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ebm import rows
-from ebm.engine import infer
+from ebm.engine import Detached, infer
 from ebm.objective import Objective
 from ebm.tasks import Problems
 from ebm.training.recipe import Validation
@@ -59,11 +59,19 @@ def score(model: nn.Module, validation: Validation, problems: Problems) -> float
 
 def answers(model: nn.Module, problems: Problems, validation: Validation) -> Iterator[tuple[Any, Any]]:
     """Answer and target of each batch."""
+    keys = torch.Generator().manual_seed(0)  # noise of its own for each sample, and the same at every look
     with torch.no_grad(), _evaluating(model):
         for part in torch.arange(rows.count(problems.x)).split(validation.batch):
             x, y = rows.take(problems.x, part), rows.take(problems.y, part)
             settled = isinstance(model, Objective)
-            yield (infer(model, x, steps=validation.steps, keep="last").answer if settled else model(x)), y
+            yield (
+                (
+                    infer(model, x, steps=validation.steps, adjoint=Detached(), keep="last", generator=keys).answer
+                    if settled
+                    else model(x)
+                ),
+                y,
+            )
 
 
 @contextlib.contextmanager

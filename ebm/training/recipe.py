@@ -34,6 +34,7 @@ class Recipe:
             looks in a row, at least 1; None: never.
         seconds: a guard, above 0: training ends after the update that exceeds so much time, looks not counted; None: no limit. The learning rate
             goes by updates alone, so that the weights after each update do not depend on the machine.
+        flops: likewise a limit on the FLOPs of the updates, at least 1; None: no limit. See `Row.flops`.
 
     Raises:
         ValueError: a setting outside its range.
@@ -57,13 +58,14 @@ class Recipe:
     every: int = 100
     patience: int | None = None
     seconds: float | None = None
+    flops: int | None = None
 
     def __post_init__(self) -> None:
         for item in fields(self):
             value: Any = getattr(self, item.name)
             if (value, item.default) == (None, None):
                 continue
-            if item.name in ("updates", "batch", "every", "patience"):
+            if item.name in ("updates", "batch", "every", "patience", "flops"):
                 right = type(value) is int and value >= 1
                 wanted = "a whole number of at least 1"
             elif item.name in ("learning_rate", "clip", "seconds"):

@@ -18,6 +18,7 @@ class Ended(Enum):
     UPDATES = "all updates were made"
     PERFECT = "every validation was perfect for `patience` looks in a row"
     SECONDS = "the time was used up; with more `seconds` and the same checkpoint it goes on"
+    FLOPS = "the FLOPs were used up; with more `flops` and the same checkpoint it goes on"
 
 
 class Row(NamedTuple):
@@ -28,12 +29,14 @@ class Row(NamedTuple):
         seconds: what the updates took so far, looks not counted: processor time, or whatever the clock measures.
         loss: a running mean of the loss.
         scores: by the name of the validation.
+        flops: of the updates so far, forward and backward, one multiply-add being 2; looks not counted.
     """
 
     update: int
     seconds: float
     loss: float
     scores: dict[str, float]
+    flops: int
 
 
 class Chosen(NamedTuple):
@@ -49,6 +52,9 @@ class Chosen(NamedTuple):
     score: float
     weights: dict[str, Tensor]
 
+    def __repr__(self) -> str:
+        return f"Chosen(update={self.update}, score={self.score:.4g})"
+
 
 @dataclass(frozen=True)
 class Run:
@@ -62,12 +68,24 @@ class Run:
         chosen: by the name of the validation.
         last: the mean weights at the end.
         ended: why it was the end.
+        uncounted: operations without a FLOP formula in its updates, by name.
     """
 
     history: tuple[Row, ...]
     chosen: Mapping[str, Chosen]
     last: Mapping[str, Tensor] = field(repr=False)
     ended: Ended = Ended.UPDATES
+    uncounted: Mapping[str, int] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        last = self.history[-1]
+        scores = "".join(f", {name} {value:.4g}" for name, value in last.scores.items())
+        return f"Run({last.update} updates, {last.seconds:.3g} s, {last.flops:.3g} FLOPs: loss {last.loss:.4g}{scores}; {self.ended.value})"
+
+    @property
+    def flops(self) -> int:
+        """What the updates took, looks not counted; see `Row.flops`."""
+        return self.history[-1].flops
 
     @property
     def seconds(self) -> float:

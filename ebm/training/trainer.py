@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from ebm.tasks import Task
@@ -23,7 +24,7 @@ __all__ = ["Loss", "train"]
 def train(
     model: nn.Module,
     loss: Loss,
-    tasks: Task | Pool | Sequence[Task | Pool],
+    tasks: Task | Pool | Iterable[Any],
     recipe: Recipe,
     *,
     seed: int = 0,
@@ -37,15 +38,17 @@ def train(
     Args:
         model: an objective, or any module that ``loss`` understands; on the device where problems are to be drawn.
         loss: any rule of `ebm.losses`, or `Supervised` for a module that is not settled.
-        tasks: where problems come from; of several, each update draws one with equal odds.
+        tasks: where problems come from: a task, a `Pool`, or anything that gives batches (x, y) again and again, such as a
+            `torch.utils.data.DataLoader` or a list of pairs, which then says how large a batch is. Of a list of several, each
+            update draws one with equal odds. What a loader draws from torch's generators comes from the seed.
         recipe: how long and how fast.
         seed: of problems, losses, dropout and validations; global generators are left as they were, but dropout draws from them, so
             that during an update other threads see them seeded. Weights are as they come: call
             `torch.manual_seed` before making the model.
         validate: held-out problems, looked at every ``recipe.every`` updates and at the end.
         checkpoint: a file, written whole at every look and on an interrupt. If it is there, training goes on from it, and ends with the same bits as one that
-            was never stopped; a finished one returns at once. It belongs to one model (by its shapes), loss, recipe and seed; ``patience`` and
-            ``seconds`` may change.
+            was never stopped; a finished one returns at once. It belongs to one model (by its shapes), loss, recipe and seed; ``patience``, ``seconds``
+            and ``flops`` may change. On a loader the batches of the epoch so far are made again.
         progress: a bar on stderr, with the loss and the last scores.
         clock: seconds, for ``recipe.seconds`` and the history: processor time of this process; `time.monotonic` for a model on a GPU.
 
@@ -53,7 +56,9 @@ def train(
         the history, the weights that each validation would choose, and the last ones.
 
     Raises:
-        ValueError: no task, two validations of one name, a model without parameters, or a checkpoint of another training.
+        TypeError: tasks that give no batches (x, y).
+        ValueError: no task, two validations of one name, a model without parameters, or a checkpoint of another training or a
+            damaged one (a `FileError`).
         FloatingPointError: a loss or a gradient that is not finite; the weights and the checkpoint are left as they were before that update.
 
     Example:
@@ -88,7 +93,7 @@ def train(
             elif (ended := job.ended()) is None:
                 job.advance()
                 bar.update()
-        if ended is Ended.SECONDS and not job.looked():
+        if ended in (Ended.SECONDS, Ended.FLOPS) and not job.looked():
             save()  # before a look that a training with more time would not take here
             job.look()
     except KeyboardInterrupt:
@@ -96,27 +101,44 @@ def train(
         raise
     finally:
         bar.close()
-    return Run(tuple(job.history), dict(job.chosen), copied(job.mean.state_dict()), ended)
+    return Run(tuple(job.history), dict(job.chosen), copied(job.mean.state_dict()), ended, job.cost.uncounted)
 
 
 def _checked(
     model: nn.Module, tasks: Any, validate: Sequence[Validation]
-) -> tuple[tuple[Task | Pool, ...], tuple[Validation, ...]]:
+) -> tuple[tuple[Task | Pool | Iterable[Any], ...], tuple[Validation, ...]]:
     """Tasks and validations as tuples."""
-    several = tuple(tasks) if isinstance(tasks, Sequence) else (tasks,)
+    several = _several(tasks)
     looks = tuple(validate)
     if not several or len({each.name for each in looks}) < len(looks):
         raise ValueError(
             "`train` wants at least one task and validations of different names; got "
             f"{len(several)} tasks and {[each.name for each in looks]}. Name each validation."
         )
-    strange = [each for each in several if not isinstance(each, Task | Pool)]
-    if strange:
-        raise TypeError(
-            f"`train(tasks=...)` takes tasks of `ebm.tasks` or a `Pool`; got {type(strange[0]).__name__}. Pass `PrefixSums(16)`, say."
-        )
-    if next(model.parameters(), None) is None:
+    for each in several:
+        if isinstance(each, Dataset):
+            raise TypeError(
+                f"`train(tasks=...)` takes batches; got {type(each).__name__}, which gives samples. Pass `DataLoader(dataset, batch_size=32, shuffle=True)`."
+            )
+        if isinstance(each, (Tensor, str, dict)) or not isinstance(each, Task | Pool | Iterable):
+            raise TypeError(
+                f"`train(tasks=...)` takes a task of `ebm.tasks`, a `Pool`, or what gives batches (x, y); got {type(each).__name__}. "
+                "Pass a `torch.utils.data.DataLoader`, a list of pairs, or `PrefixSums(16)`, say."
+            )
+    if not isinstance(model, nn.Module) or next(model.parameters(), None) is None:
         raise ValueError(
             f"`train` wants a model with parameters; {type(model).__name__} has none. Register them as `nn.Parameter`."
         )
     return several, looks
+
+
+def _several(tasks: Any) -> tuple[Any, ...]:
+    """The sources; a list of pairs is one."""
+    if (
+        not isinstance(tasks, Sequence)
+        or isinstance(tasks, str)
+        or (isinstance(tasks, tuple) and hasattr(tasks, "_fields"))
+    ):
+        return (tasks,)
+    pairs = bool(tasks) and all(isinstance(each, (tuple, list)) for each in tasks)
+    return (tasks,) if pairs else tuple(tasks)

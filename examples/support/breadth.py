@@ -12,6 +12,7 @@ from torch import Tensor
 
 import ebm
 from ebm.environment import environment
+from ebm.files import write_figure, write_text
 from support.landscapes import Task
 
 __all__ = ["Result", "compare", "picture", "print_table", "verdict", "write_json"]
@@ -77,7 +78,9 @@ def _along(model: ebm.Energy, x: Any, solver: ebm.Solver, flops: list[int]) -> T
     generator = torch.Generator().manual_seed(0)
     limits = torch.tensor(flops)[:, None]
     best: Any = None
-    stream = ebm.stream(model, x, steps=LONGEST, solver=solver, keep="best", generator=generator, compact=True)
+    stream = ebm.stream(
+        model, x, adjoint=ebm.Detached(), steps=LONGEST, solver=solver, keep="best", generator=generator, compact=True
+    )
     for item in stream:
         assert item.energy is not None
         within = item.flops_per_sample <= limits
@@ -191,7 +194,7 @@ def write_json(path: Path, results: list[Result], sentences: list[str], smoke: b
         for result in results
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"facts": facts, "tasks": tasks, "verdict": sentences}, indent=1))
+    write_text(path, json.dumps({"facts": facts, "tasks": tasks, "verdict": sentences}, indent=1))
     print(f"wrote {path}")
 
 
@@ -219,7 +222,7 @@ def picture(path: Path, results: list[Result]) -> None:
     handles, labels = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False, fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    write_figure(path, figure, 150)
     plt.close(figure)
     print(f"wrote {path}")
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ebm.environment import environment
+from ebm.files import write_figure, write_text
 from hebbian.memory.capacity import HOPFIELD_CAPACITY, dense_capacity, extrapolate, hopfield_overlap, projection_load
 from support.loads import Cliff, Growth, Noise
 
@@ -88,7 +89,7 @@ def write_json(path: Path, found: dict[str, Any], said: list[str], smoke: bool) 
         name: [asdict(p) for p in part] if isinstance(part, list) else asdict(part) for name, part in found.items()
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"facts": facts, "said": said, **whole}, indent=1))
+    write_text(path, json.dumps({"facts": facts, "said": said, **whole}, indent=1))
     print(f"figures: {path}")
 
 
@@ -123,7 +124,7 @@ def picture(path: Path, found: dict[str, Any]) -> None:
     for axis in axes.flat:
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
-    figure.savefig(path, dpi=110)
+    write_figure(path, figure, 110)
     pyplot.close(figure)
     print(f"picture: {path}")
 

@@ -126,7 +126,7 @@ def settled(
         return Entry(name, parameters(models[0]), budget, column, steps, cost, _milliseconds(call, len(test.labels)))
 
     def fixed(steps: int, budget: str) -> Entry:
-        call = lambda: ebm.infer(models[0], test.images, steps=steps, keep="last")  # noqa: E731
+        call = lambda: ebm.infer(models[0], test.images, adjoint=ebm.Detached(), steps=steps, keep="last")  # noqa: E731
         return entry(budget, [row[steps] for row in accuracy], steps, flops[steps], call)
 
     mean_steps = statistics.mean(statistics.mean(s) for s in leave.steps)
@@ -157,14 +157,22 @@ def baseline(name: str, models: list[nn.Module], test: Split) -> Entry:
 def _answers(model: ebm.Objective, images: Tensor, steps: int) -> tuple[list[Tensor], list[float]]:
     """The answer after each step, 0 to ``steps``, and the FLOPs a sample executed by then."""
     answers, flops = [], []
-    for item in ebm.stream(model, images, steps=steps, keep="last"):
+    for item in ebm.stream(model, images, adjoint=ebm.Detached(), steps=steps, keep="last"):
         answers.append(item.answer)
         flops.append(item.flops / len(item))
     return answers, flops
 
 
 def _leave(model: ebm.Objective, split: Split, threshold: float, limit: int) -> ebm.Solution:
-    return ebm.infer(model, split.images, steps=limit, stop=ebm.Confident(threshold), keep="last", compact=True)
+    return ebm.infer(
+        model,
+        split.images,
+        adjoint=ebm.Detached(),
+        steps=limit,
+        stop=ebm.Confident(threshold),
+        keep="last",
+        compact=True,
+    )
 
 
 def _threshold(seen: list[list[Tensor]], labels: Tensor, limit: int, needed: float) -> float:

@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ebm.environment import environment
+from ebm.files import write_figure, write_text
 from support.dataset import Dataset, Split
 from support.features import RULES, View, accuracy, frozen, learned, patches
 
@@ -122,7 +123,7 @@ def write_json(path: Path, results: list[Result], sentences: list[str], smoke: b
         for result in results
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"facts": facts, "results": entries}, indent=1))
+    write_text(path, json.dumps({"facts": facts, "results": entries}, indent=1))
     print(f"figures: {path}")
 
 
@@ -147,7 +148,7 @@ def picture(path: Path, results: list[Result]) -> None:
             axis.imshow(_sheet(result.rows[name], result.view), interpolation="nearest")
             axis.set_title(f"{name}\n{statistics.mean(result.accuracy[name]):.1f} %", fontsize=9)
             axis.set_axis_off()
-    figure.savefig(path, dpi=110)
+    write_figure(path, figure, 110)
     pyplot.close(figure)
     print(f"picture: {path}")
 

@@ -13,6 +13,7 @@ import ebm
 from support.data import Dataset
 from support.evaluation import Curve, Entry, baseline, settled
 from support.networks import Task, contenders
+from support.notebook import given
 from support.report import picture, print_exits, print_table, verdict, write_json
 from support.training import Recipe, Trained, train_all
 
@@ -43,7 +44,7 @@ def run(
     name: str, parser: argparse.ArgumentParser, argv: list[str] | None, load: Callable[[argparse.Namespace], Dataset]
 ) -> None:
     """The whole job, from data to picture."""
-    args = parser.parse_args(argv)
+    args = parser.parse_args(given(argv))
     for option in ("seeds", "epochs", "workers"):
         if getattr(args, option) < 1:
             parser.error(f"--{option} must be at least 1; got {getattr(args, option)}")
@@ -115,16 +116,16 @@ def _show_calls(model: ebm.Objective, data: Dataset, curve: Curve) -> None:
         return 100 * (solution.answer.argmax(1) == labels).double().mean().item()
 
     print(f"\nThree calls of {curve.name} on the {len(labels)} test images:")
-    limited = ebm.infer(model, images, steps=2)
+    limited = ebm.infer(model, images, adjoint=ebm.Detached(), steps=2)
     print(f"  steps=2                      {limited}: {accuracy(limited):.1f} %")
-    one_step = ebm.infer(model, images, steps=1).seconds
-    in_time = ebm.infer(model, images, seconds=3 * one_step)
+    one_step = ebm.infer(model, images, adjoint=ebm.Detached(), steps=1).seconds
+    in_time = ebm.infer(model, images, adjoint=ebm.Detached(), seconds=3 * one_step)
     print(
         f"  seconds={3 * one_step:.3f}                {in_time}: {accuracy(in_time):.1f} % after {in_time.seconds:.3f} s"
     )
     stop = ebm.Confident(curve.exit.threshold)
-    early = ebm.infer(model, images, steps=curve.fewest, stop=stop, keep="last", compact=True)
-    whole = ebm.infer(model, images, steps=curve.fewest, keep="last")
+    early = ebm.infer(model, images, adjoint=ebm.Detached(), steps=curve.fewest, stop=stop, keep="last", compact=True)
+    whole = ebm.infer(model, images, adjoint=ebm.Detached(), steps=curve.fewest, keep="last")
     print(f"  stop={stop}  {early}: {accuracy(early):.1f} % (all {curve.fewest} steps: {accuracy(whole):.1f} %)")
     counts = torch.bincount(early.steps, minlength=curve.fewest + 1).tolist()
     spread = ", ".join(f"{n} after {t}" for t, n in enumerate(counts) if n)

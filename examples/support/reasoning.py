@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
 import re
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import ebm
+from ebm import files
 from ebm.tasks import Problems, Task, trivial
 from ebm.training import Loss, Pool, Recipe, Validation, train
 from support.answering import answered
@@ -259,14 +261,13 @@ def _kept(job: _Job) -> Outcome:
     said = re.sub(r" at 0x\w+", "", repr(replace(experiment, contenders=(contender,))))  # addresses say nothing
     settings = f"{ebm.__version__} {torch.__version__}\n{said}\n{_source(contender.build)}"
     if file.exists():
-        found = torch.load(file, weights_only=True)
-        if found["settings"] == settings:
-            return Outcome(**found["outcome"])
+        with contextlib.suppress(files.FileError):  # a part of an earlier version is made anew
+            found = files.load(file, "an example", 1, ("settings", "outcome"))
+            if found["settings"] == settings:
+                return Outcome(**found["outcome"])
     outcome = _made(experiment, index, seed)
     folder.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_suffix(".part")
-    torch.save({"settings": settings, "outcome": vars(outcome)}, unfinished)
-    unfinished.replace(file)
+    files.save(file, {"version": 1, "settings": settings, "outcome": vars(outcome)})
     return outcome
 
 

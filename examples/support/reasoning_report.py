@@ -14,7 +14,9 @@ from torch import nn
 
 import ebm
 from ebm.environment import environment
+from ebm.files import replacing, write_figure, write_text
 from support.answering import halted
+from support.notebook import given
 from support.reasoning import Experiment, Outcome, baselines, learned, tuned
 
 __all__ = ["Table", "arguments", "draw", "facts", "frames", "run", "settings", "write"]
@@ -65,7 +67,7 @@ def settings(
     parser: argparse.ArgumentParser, argv: list[str] | None, experiment: Experiment
 ) -> tuple[argparse.Namespace, Experiment, list[int], int]:
     """The options, checked, and by them the experiment, its seeds and the processes."""
-    args = parser.parse_args(argv)
+    args = parser.parse_args(given(argv))
     for option in ("seeds", "workers"):
         if getattr(args, option) < 1:
             parser.error(f"--{option} must be at least 1; got {getattr(args, option)}")
@@ -111,7 +113,8 @@ def run(
     write(args.out, experiment.name, record)
     names = (experiment.contenders[0].name, "its energy twin")
     weights = {f"{each.contender}, seed {each.seed}": each.weights for each in outcomes if each.contender in names}
-    torch.save(weights, args.out / f"{experiment.name}.pt")
+    with replacing(args.out / f"{experiment.name}.pt") as file:
+        torch.save(weights, file)
     _print(record)
     size = (10.0, 4.2 if strip is None else 7.5)
     draw(args.out / f"{experiment.name}.png", size, lambda figure: _picture(figure, record, model.eval(), strip))
@@ -120,7 +123,7 @@ def run(
 def write(folder: Path, name: str, record: dict[str, Any]) -> None:
     """The record as a file."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.json").write_text(json.dumps(record, indent=1))
+    write_text(folder / f"{name}.json", json.dumps(record, indent=1))
 
 
 def facts(smoke: bool) -> dict[str, Any]:
@@ -189,7 +192,7 @@ def draw(path: Path, size: tuple[float, float], fill: Callable[[Any], None]) -> 
 
     figure = pyplot.figure(figsize=size, layout="constrained")
     fill(figure)
-    figure.savefig(path, dpi=100)
+    write_figure(path, figure, 100)
     pyplot.close(figure)
     print(f"picture: {path}")
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ebm.environment import environment
+from ebm.files import write_figure, write_text
 from support.data import Split
 from support.evaluation import Curve, Entry
 
@@ -80,10 +81,11 @@ def write_json(path: Path, facts: dict[str, Any], entries: list[Entry], curves: 
     facts = facts | environment()
     rows = [vars(e) for e in entries]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(
+    write_text(
+        path,
         json.dumps(
             {"facts": facts, "table": rows, "curves": [c.as_dict() for c in curves], "verdict": sentence}, indent=1
-        )
+        ),
     )
     print(f"wrote {path}")
 
@@ -106,7 +108,7 @@ def picture(path: Path, title: str, entries: list[Entry], curves: list[Curve], t
     axes.legend(loc="lower right", fontsize=8, frameon=False)
     _draw_images(right, curves[-1], test)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    write_figure(path, figure, 150)
     plt.close(figure)
     print(f"wrote {path}")
 

@@ -89,7 +89,7 @@ def recalled(
         >>> recalled(ebm.Hopfield.store(patterns), patterns, corrupted(patterns, 0.1, generator))
         tensor([True, True, True, True, True])
     """
-    final = ebm.infer(model, queries, steps=steps, solver=solver, keep="last", compact=True).z
+    final = ebm.infer(model, queries, steps=steps, solver=solver, adjoint=ebm.Detached(), keep="last", compact=True).z
     return (final * patterns).mean(1) > overlap
 
 

@@ -140,7 +140,7 @@ class DeepMemory(Energy):
         >>> from hebbian.plasticity import DeepMemory, Pairs
         >>> memory = DeepMemory(4, 3, hidden=16)
         >>> pairs = Pairs(torch.randn(2, 20, 4), torch.randn(2, 20, 3))
-        >>> few, many = ebm.infer(memory, pairs, steps=2), ebm.infer(memory, pairs, steps=50)
+        >>> few, many = (ebm.infer(memory.eval(), pairs, steps=steps) for steps in (2, 50))
         >>> bool((many.energy < few.energy).all())
         True
 

@@ -68,7 +68,7 @@ class ActiveSet(Solver):
         >>> from hebbian.sparse import ActiveSet, SparseCoding
         >>> model = SparseCoding(torch.eye(3).double(), ebm.L1(0.5))
         >>> x = torch.tensor([[2.0, 0.1, -1.0]], dtype=torch.float64)
-        >>> ebm.infer(model, x, steps=3, solver=ActiveSet()).answer
+        >>> ebm.infer(model.eval(), x, steps=3, solver=ActiveSet()).answer
         tensor([[ 1.5000,  0.0000, -0.5000]], dtype=torch.float64)
 
     Source: Lee, Battle, Raina and Ng (2007), feature-sign search, which wakes one atom at rest; ours wakes several at once, goes to the lowest point of the whole

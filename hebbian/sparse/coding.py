@@ -107,7 +107,7 @@ class SparseCoding(ebm.Composite):
         >>> from hebbian.sparse import SparseCoding
         >>> atoms = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
         >>> model = SparseCoding(atoms, ebm.L1(0.1))
-        >>> ebm.infer(model, torch.tensor([[0.6, 0.8]]), steps=20).answer
+        >>> ebm.infer(model.eval(), torch.tensor([[0.6, 0.8]]), steps=20).answer
         tensor([[0.0000, 0.0000, 0.9000]])
 
     Source: Olshausen and Field (1996); with an L1 penalty Chen, Donoho and Saunders (1998). Zeiler et al. (2010), convolved.

@@ -44,7 +44,7 @@ class CoordinateDescent(Solver):
         >>> import torch, ebm
         >>> from hebbian.sparse import CoordinateDescent, SparseCoding
         >>> model = SparseCoding(torch.eye(3), ebm.L1(0.5))
-        >>> ebm.infer(model, torch.tensor([[2.0, 0.1, -1.0]]), steps=3, solver=CoordinateDescent()).answer
+        >>> ebm.infer(model.eval(), torch.tensor([[2.0, 0.1, -1.0]]), steps=3, solver=CoordinateDescent()).answer
         tensor([[ 1.5000,  0.0000, -0.5000]])
 
     Source: Friedman, Hastie and Tibshirani (2010), cyclic coordinate descent with active sets; screening as in `silent`.

@@ -65,7 +65,7 @@ class DualityGap(Stop):
         >>> import torch, ebm
         >>> from hebbian.sparse import DualityGap, SparseCoding
         >>> model = SparseCoding(torch.eye(3), ebm.L1(0.5))
-        >>> ebm.infer(model, torch.tensor([[2.0, 0.1, -1.0]]), steps=9, stop=DualityGap(1e-5)).answer
+        >>> ebm.infer(model.eval(), torch.tensor([[2.0, 0.1, -1.0]]), steps=9, stop=DualityGap(1e-5)).answer
         tensor([[ 1.5000,  0.0000, -0.5000]])
 
     Source: as `duality_gap`; a stop rule in Boyd and Vandenberghe (2004), section 5.5.1.

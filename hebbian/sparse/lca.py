@@ -39,7 +39,7 @@ class LCA(ebm.Update):
         >>> import torch, ebm
         >>> from hebbian.sparse import LCA, SparseCoding
         >>> circuit = LCA(SparseCoding(torch.eye(3), ebm.L1(0.5)), rate=0.5)
-        >>> ebm.infer(circuit, torch.tensor([[2.0, 0.1, -1.0]]), steps=60).answer.round(decimals=3)
+        >>> ebm.infer(circuit.eval(), torch.tensor([[2.0, 0.1, -1.0]]), steps=60).answer.round(decimals=3)
         tensor([[ 1.5000,  0.0000, -0.5000]])
 
     Source: Rozell, Johnson, Baraniuk and Olshausen (2008), Sparse coding via thresholding and local competition in neural

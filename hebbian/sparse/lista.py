@@ -33,7 +33,7 @@ class LISTA(nn.Module):
         >>> from hebbian.sparse import LISTA, SparseCoding
         >>> atoms, penalty = torch.eye(3), ebm.L1(0.5)
         >>> model = SparseCoding(atoms, penalty, start=ebm.Amortised(LISTA(atoms, penalty, layers=3)))
-        >>> ebm.infer(model, torch.tensor([[2.0, 0.1, -1.0]]), steps=0).answer.detach()
+        >>> ebm.infer(model.eval(), torch.tensor([[2.0, 0.1, -1.0]]), steps=0).answer.detach()
         tensor([[ 1.5000,  0.0000, -0.5000]])
 
     Source: Gregor and LeCun (2010), Learning fast approximations of sparse coding.

@@ -32,7 +32,7 @@ def silent(lasso: Lasso, point: Point) -> Tensor:
         >>> import torch, ebm
         >>> from hebbian.sparse import SparseCoding, silent
         >>> model = SparseCoding(torch.eye(3), ebm.L1(0.5))
-        >>> point = ebm.infer(model, torch.tensor([[2.0, 0.1, -1.0]]), steps=3).carry.point
+        >>> point = ebm.infer(model.eval(), torch.tensor([[2.0, 0.1, -1.0]]), steps=3).carry.point
         >>> silent(model.lasso(model.condition(torch.zeros(1, 3))), point)
         tensor([[False,  True, False]])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,7 +14,7 @@ from tests.engine.stubs import Script, Walk, script
 
 X = numbers(4, 3)
 MODEL = Quadratic()
-SOLUTION = ebm.infer(MODEL, X, steps=1, solver=ebm.Descent(0.1))
+SOLUTION = ebm.infer(MODEL, X, steps=1, solver=ebm.Descent(0.1), adjoint=ebm.Detached())
 NAN = float("nan")
 BAD = X.clone()
 BAD[2, 1], BAD[3, 0] = NAN, float("inf")
@@ -340,3 +341,122 @@ def test_a_saved_solution_of_another_model_is_refused_too(tmp_path: Path):
 def test_a_sweep_over_units_is_not_compiled():
     with pytest.raises(ValueError, match=r"does not suit Asynchronous: .* units one by one.* Leave `compile` out"):
         ebm.infer(ebm.Hopfield.store(torch.ones(1, 4)), torch.ones(2, 4), steps=1, compile=True)
+
+
+# What users pass that is nearly right
+
+
+def test_arrays_and_lists_are_tensors():
+    right = ebm.infer(MODEL, X, steps=3)
+    for x in (X.numpy(), X.tolist(), np.asfortranarray(X.numpy()), X.flip(0).numpy()[::-1]):
+        assert torch.equal(ebm.infer(MODEL, x, steps=3).z, right.z)
+    single = Quadratic(dtype=torch.float32)
+    assert ebm.infer(single, X.numpy(), steps=1).z.dtype == torch.float32
+    start = numbers(4, 4)
+    begun = [ebm.infer(MODEL, X, steps=2, start=each).z for each in (start, start.numpy(), start.tolist())]
+    assert torch.equal(begun[0], begun[1]) and torch.equal(begun[0], begun[2])
+    tree = ebm.FixedPoint(lambda z, x: 0.5 * z + x["a"][0] + x["a"][1], 3)
+    parts = [ebm.infer(tree, {"a": (X, each)}, steps=1).z for each in (X, X.numpy())]
+    assert torch.equal(parts[0], 2 * X) and torch.equal(parts[0], parts[1])
+    x = X.numpy().copy()
+    ebm.infer(MODEL, x, steps=0).z.add_(1)
+    assert (x == X.numpy()).all()
+    refuses(TypeError, "`x` is taken as a tensor where it is an array", x=np.array(["a", "b"]), steps=1)
+    refuses(TypeError, "`x` is taken as a tensor", x=[[1.0, 2.0], [1.0]], steps=1)
+
+
+@pytest.mark.parametrize("steps", [[0, 1, 2, 3], np.arange(4), torch.arange(4)])
+def test_steps_of_each_sample_as_a_list_or_an_array(steps: object):
+    assert ebm.infer(MODEL, X, steps=steps, solver=ebm.Descent(0.1)).steps.tolist() == [0, 1, 2, 3]  # type: ignore[arg-type]
+
+
+def test_numbers_of_numpy_are_numbers():
+    found = ebm.infer(MODEL, X, steps=np.int64(3), seconds=np.float32(60.0), flops=np.int64(10**9))  # type: ignore[arg-type]
+    assert found.steps.tolist() == [3] * 4
+    refuses(TypeError, "`steps=` is a whole number; got", steps=np.float64(3.0))
+    refuses(TypeError, "`steps=` counts whole steps; got a tensor of torch.float32", steps=[1.5, 2.0, 1.0, 1.0])
+
+
+def test_a_class_in_the_place_of_one_of_it():
+    refuses(TypeError, "got the class Quadratic. Make one of it: `Quadratic(...)`.", model=Quadratic, steps=1)
+    refuses(TypeError, "`solver=` got the class Adam. Pass one of it: `Adam(...)`.", solver=ebm.Adam, steps=1)
+    refuses(TypeError, "`adjoint=` got the class Implicit.", adjoint=ebm.Implicit, steps=1)
+    refuses(TypeError, "`stop=` got the class AtRest.", stop=ebm.AtRest, steps=1)
+
+
+def test_a_model_inside_a_wrapper():
+    refuses(
+        TypeError,
+        "got DataParallel, a wrapper for several devices. Pass the model in it, `model.module`.",
+        model=torch.nn.DataParallel(MODEL),
+        steps=1,
+    )
+    compiled = torch.compile(MODEL)
+    refuses(
+        TypeError,
+        "Pass the model in it, `model._orig_mod`. `infer(..., compile=True)` compiles its steps.",
+        model=compiled,
+        steps=1,
+    )
+
+
+class Unready(ebm.Energy):
+    def __init__(self) -> None:
+        self.size = 3
+
+
+class NoDraw(Quadratic):
+    def init_latent(self, c: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        return torch.zeros_like(c)
+
+
+class NoCondition(Quadratic):
+    def forward(self, z: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        return z.square().sum(1)
+
+
+def test_models_that_are_nearly_right():
+    refuses(
+        TypeError, "`Unready` was not initialised as a module: its `__init__` never calls", model=Unready(), steps=1
+    )
+    refuses(
+        TypeError,
+        "`NoDraw.init_latent` is called as init_latent(c, draw); it is defined with (c",
+        "Write `def init_latent(self, c, draw)`",
+        model=NoDraw(),
+        steps=1,
+    )
+    refuses(TypeError, "`NoCondition.forward` is called as forward(z, c)", model=NoCondition(), steps=1)
+
+
+def test_a_model_called_by_hand():
+    with pytest.raises(
+        TypeError,
+        match=r"called as model\(z, c\).*got 1 arguments. To settle an observation, call `ebm.infer\(model, x",
+    ):
+        MODEL(X)
+    z = torch.zeros(4, 4, dtype=torch.float64)
+    assert torch.equal(MODEL(z, c=MODEL.condition(X)), MODEL(z, MODEL.condition(X)))
+
+
+@pytest.mark.parametrize("start", [numbers(4, 1), numbers(4, 5), numbers(4), [numbers(4, 4)], {"z": numbers(4, 4)}])
+def test_a_start_of_another_shape(start: object):
+    """(4, 1) would broadcast, and settle as something else."""
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"`Quadratic.init_latent` gives a tensor of shape \(4, 4\) for this `x`"):
+            ebm.infer(MODEL, X, steps=1, start=start)
+
+
+def test_what_a_loader_gives():
+    labels = torch.zeros(4, dtype=torch.int64)
+    for x in ((X, labels), [X, X]):
+        with pytest.raises(
+            Exception, match=r"`x` is a pair, as a data loader gives it.*`for x, y in loader:` and pass `x`"
+        ):
+            ebm.infer(MODEL, x, steps=1)
+
+
+def test_whole_numbers_for_a_model_of_real_ones():
+    for model in (MODEL, Tanh()):
+        with pytest.raises(Exception, match=r"`x` holds torch.int64. If \w+ observes real numbers, pass `x.float\(\)`"):
+            ebm.infer(model, torch.ones(4, 3, dtype=torch.int64), steps=1)

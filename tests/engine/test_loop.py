@@ -132,7 +132,7 @@ def test_an_item_stays_true_while_the_stream_goes_on():
 def test_no_sample_at_all_is_a_batch():
     solution = ebm.infer(Script(), torch.empty(0, 3, dtype=torch.float64), steps=3, solver=Walk(), stop=Below())
     assert len(solution) == 0 and solution.z.shape == (0, 1) and solution.flops == 0
-    assert repr(solution) == "Solution(0 samples: none; steps none)"
+    assert repr(solution) == "Solution(0 samples: none)"
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,10 @@ def test_a_failed_sample_is_named():
 
 def test_the_short_words_of_a_solution():
     solution = ebm.infer(Script(), script([5, 0, 1], [5, NAN, 1], [5, 4, 3]), steps=2, solver=Walk(), stop=Below(0.0))
-    assert repr(solution) == "Solution(3 samples: 1 CONVERGED, 1 OUT_OF_STEPS, 1 NONFINITE; steps 0-2)"
+    assert (
+        repr(solution)
+        == "Solution(3 samples: 1 CONVERGED, 1 OUT_OF_STEPS, 1 NONFINITE; steps 0-2; energy 0 to 5; residual 1)"
+    )
     assert solution.converged.tolist() == [True, False, False]
     assert len(solution) == 3
 

@@ -56,7 +56,7 @@ FAULTS = [
     ),
     Fault(
         "dropout that draws from the global generator",
-        "ebm/training/job.py",
+        "ebm/training/batches.py",
         "torch.default_generator.manual_seed(seed)",
         "pass",
         "tests/training/test_train.py -k dropout",
@@ -67,5 +67,33 @@ FAULTS = [
         "torch.Generator(device).manual_seed(1_000_003 * (place + 1) + seed)",
         "torch.Generator(device).manual_seed(seed)",
         "tests/training/test_train.py -k share_no",
+    ),
+    Fault(
+        "a training on a loader goes on at the beginning of the epoch",
+        "ebm/training/batches.py",
+        "            for place in range(self._place):\n                self._taken(place)\n",
+        "",
+        "tests/training/test_batches_and_cost.py -k goes_on",
+    ),
+    Fault(
+        "a loader that draws from the global generators",
+        "ebm/training/batches.py",
+        "        with self._noise(place + 1):\n            return next(self._items, None)",
+        "        return next(self._items, None)",
+        "tests/training/test_batches_and_cost.py -k goes_on",
+    ),
+    Fault(
+        "an update's FLOPs that do not grow with its steps",
+        "ebm/training/cost.py",
+        "_reckoned(points, own.graph)",
+        "next(iter(points.values()))",
+        "tests/training/test_batches_and_cost.py -k every_update_counted",
+    ),
+    Fault(
+        "settling without a graph that an update does not pay for",
+        "ebm/training/cost.py",
+        "self.flops += own.plain +",
+        "self.flops += ",
+        "tests/training/test_batches_and_cost.py -k every_update_counted",
     ),
 ]

@@ -178,8 +178,8 @@ def test_shapes_that_are_none_are_refused(shape, kind, words: str):
 def test_what_is_no_module_is_refused():
     with pytest.raises(
         TypeError,
-        match=re.escape("`EnergyNet(module)` wants a `torch.nn.Module`; got function. Wrap a function in a module."),
+        match=re.escape("`EnergyNet(module)` is a module or a function of a latent and an observation; got <class"),
     ):
-        ebm.EnergyNet(lambda z, x: z, 3)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=re.escape("`EnergyNet(encoder)` wants a `torch.nn.Module`; got int.")):
+        ebm.EnergyNet(nn.Linear, 3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=re.escape("`EnergyNet(encoder)` is a module or a function")):
         ebm.EnergyNet(nn.Identity(), 3, encoder=3)  # type: ignore[arg-type]

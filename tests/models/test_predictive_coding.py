@@ -203,21 +203,33 @@ def forward_pass(model: ebm.PredictiveCoding, x: Tensor) -> list[Tensor]:
 
 def test_the_warning_when_settling_cannot_change_the_answer():
     model = network(start=ebm.FeedForward())
-    with pytest.warns(UserWarning, match=re.escape("settling cannot change the answer. Clamp the top as well")):
+    with pytest.warns(UserWarning, match=re.escape("settling cannot change the answer. To predict, pass `steps=0`")):
         settled = ebm.infer(model, ends("bottom"), steps=20)
     torch.testing.assert_close(settled.answer, forward_pass(model, ends("plain"))[-1].detach())
     assert float(settled.energy.max()) < 1e-25
 
 
+def test_no_warning_where_no_step_is_asked_for():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        model = network(start=ebm.FeedForward()).eval()
+        settled = ebm.infer(model, ends("bottom"), steps=0)
+        begun = ebm.infer(model, ends("bottom"), steps=2, start=tuple(layer + 1 for layer in settled.z))
+    torch.testing.assert_close(settled.answer, forward_pass(model, ends("plain"))[-1].detach())
+    assert not torch.equal(begun.answer, settled.answer)
+
+
 def test_no_warning_where_settling_does_change_the_answer():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.simplefilter("ignore", ebm.DetachedWarning)
+        warnings.simplefilter("ignore", ebm.RepeatedNoiseWarning)
         model = network(start=ebm.FeedForward())
         ebm.infer(model, ends("both"), steps=2)
         ebm.infer(model, ends("top"), steps=2)
         start = latent(network(), ends("bottom"))
         ebm.infer(model, ends("bottom"), steps=2, start=start)
-        ebm.infer(network(start=ebm.Zeros()), ends("bottom"), steps=2)
+        ebm.infer(network(start=ebm.Zeros()).eval(), ends("bottom"), steps=2)
         model.local_gradients(start, ends("bottom"))
 
 
@@ -426,9 +438,14 @@ def test_settings_that_are_refused(settings: dict[str, Any], message: str):
 
 
 def test_types_that_are_refused():
-    with pytest.raises(TypeError, match=re.escape("`PredictiveCoding(start=...)` cannot be called; got 'zeros'")):
+    with pytest.raises(
+        TypeError, match=re.escape("`PredictiveCoding(start=...)` must be callable; got 'zeros'. Pass `ebm.Zeros()`")
+    ):
         ebm.PredictiveCoding(SIZES, start="zeros")  # pyright: ignore
-    with pytest.raises(TypeError, match=re.escape("`PredictiveCoding(activation=...)` cannot be called; got 'tanh'")):
+    with pytest.raises(
+        TypeError,
+        match=re.escape("`PredictiveCoding(activation=...)` must be callable; got 'tanh'. Pass a function of a tensor"),
+    ):
         ebm.PredictiveCoding(SIZES, activation="tanh")  # pyright: ignore
     with pytest.raises(TypeError, match=re.escape("`Amortised` wants a `torch.nn.Module`; got function")):
         ebm.Amortised(lambda ends: ends)  # pyright: ignore

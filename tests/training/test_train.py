@@ -156,7 +156,7 @@ def test_the_checkpoint_of_another_training_is_refused(change: dict[str, Any], n
 def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.pt"
     torch.save({"weights": torch.ones(2)}, path)
-    with pytest.raises(ValueError, match=r"a file that `train` wrote; .*other.pt is another"):
+    with pytest.raises(ValueError, match=r"wanted; .*other.pt is another"):
         train(cell(), RULE, PrefixSums(6), SHORT, checkpoint=path)
 
 
@@ -408,7 +408,7 @@ BAD: list[tuple[Any, type[Exception], str]] = [
     (lambda: Recipe(updates=5, seconds=0.0), ValueError, "seconds=.*above 0; got 0.0"),
     (lambda: Supervised(3), TypeError, r"callable as loss\(answer, y\); got int"),  # type: ignore[arg-type]
     (lambda: train(line_model(), plain, [], RECIPE), ValueError, "at least one task"),
-    (lambda: train(line_model(), plain, "sums", RECIPE), TypeError, "takes tasks .*; got str"),  # type: ignore[arg-type]
+    (lambda: train(line_model(), plain, "sums", RECIPE), TypeError, "takes a task .*; got str"),  # type: ignore[arg-type]
     (lambda: train(nn.ReLU(), plain, Line(), RECIPE), ValueError, "ReLU has none"),
     (lambda: train(line_model(), plain, Line(), RECIPE, validate=[LOOK, LOOK]), ValueError, "different names"),
 ]

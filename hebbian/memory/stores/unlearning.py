@@ -68,7 +68,8 @@ class Unlearning(Store):
         generator = torch.Generator().manual_seed(self.seed)
         for _ in range(self.rounds):
             start = torch.randint(2, (self.dreams, weight.shape[0]), generator=generator).to(weight) * 2 - 1
-            found = ebm.infer(ebm.Hopfield(weight), start, solver=ebm.Asynchronous("cyclic"), keep="last").z
+            model, cyclic = ebm.Hopfield(weight), ebm.Asynchronous("cyclic")
+            found = ebm.infer(model, start, solver=cyclic, adjoint=ebm.Detached(), keep="last").z
             false = found[(found @ known.T).abs().amax(1) < weight.shape[0]]
             weight = (weight - self.rate * false.T @ false / weight.shape[0]).fill_diagonal_(0)
         return weight
