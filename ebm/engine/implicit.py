@@ -96,11 +96,10 @@ class Implicit(Adjoint):
         z = rows.map_rows(lambda leaf: leaf.detach().requires_grad_(), rest.z)
         point, move = rest.at(z)
         solver = self.linear_solver or (ConjugateGradient() if rest.gradient and move is point.force else GMRES())
-        root = Root.of(z, point.z, move, solver, within=self.twice)
-        z = root.value
+        root, z = Root.of(z, point.z, move, solver, within=self.twice)
         if self.twice:
             again, move = rest.at(z)
-            z = Root.of(z, again.z, move, solver, below=root).value
+            _, z = Root.of(z, again.z, move, solver, below=root)
         energy = None if point.energy is None else _Held.apply(point.energy)
         point = Point(z, energy, rows.map_rows(torch.detach, point.force))
         name = "point" if rest.carry.best is None else "best"

@@ -42,12 +42,7 @@ class Root:
         solver: for the weights v.
         below: the root that ``unknown`` is.
         within: whether another root will stand on this one.
-
-    Attributes:
-        value: the image, as a function of what the equation closes over; a row tree like it.
     """
-
-    value: Any
 
     def __init__(
         self, unknown: Leaves, image: Leaves, equation: Leaves, solver: LinearSolver, below: Root | None, within: bool
@@ -66,13 +61,15 @@ class Root:
         solver: LinearSolver,
         below: Root | None = None,
         within: bool = False,
-    ) -> Root:
-        """The root of row trees."""
+    ) -> tuple[Root, Any]:
+        """The root of row trees, and the image as a function of what the equation closes over.
+
+        A root does not hold that function, whose graph holds the root: Python could never collect such a cycle.
+        """
         where, seen, zero = (list(rows.leaves(tree)) for tree in (unknown, image, equation))
         root = cls(where, seen, zero, solver, below, within)
         found = iter(root._attached())
-        root.value = rows.map_rows(lambda _: next(found), image)
-        return root
+        return root, rows.map_rows(lambda _: next(found), image)
 
     def _attached(self) -> tuple[Tensor, ...]:
         # a leaf of the graph is nobody's parameter: it needs no gradient

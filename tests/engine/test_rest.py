@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 import ebm
 from ebm import rows
+from ebm.engine.root import Root
 from hebbian.sparse import SparseCoding
 from tests.energies import Quadratic, Tanh, numbers
 
@@ -320,6 +322,20 @@ def test_many_gradients_at_once():
     torch.testing.assert_close(found, wanted)
     with pytest.raises(RuntimeError, match="Pass `vectorize=False`"):
         torch.autograd.grad(z, x, along, is_grads_batched=True)
+
+
+def test_a_call_that_nobody_holds_is_collected():
+    """Also one that was never differentiated, whose graph autograd has not let go."""
+
+    def roots() -> int:
+        gc.collect()
+        return sum(type(thing) is Root for thing in gc.get_objects())
+
+    before = roots()
+    _, z, solution = rested(ebm.Implicit(twice=True))
+    assert roots() == before + 2
+    del z, solution, _
+    assert roots() == before
 
 
 # Transforms of PyTorch, and nobody

@@ -146,23 +146,6 @@ def test_batch_normalisation_is_refused_until_it_stands_still():
     ebm.infer(ebm.EnergyNet(Body(nn.LayerNorm(8)), 3), x, steps=1)
 
 
-def test_dropout_is_refused_in_train_mode():
-    x = normal(0, 4, 2, dtype=torch.float32)
-    model = ebm.EnergyNet(Body(nn.Dropout(0.5)), 3)
-    with pytest.raises(ValueError, match=re.escape("a Dropout, which draws from the global generator")):
-        ebm.infer(model, x, steps=1)
-    ebm.infer(model.eval(), x, steps=1)
-    ebm.infer(ebm.EnergyNet(Body(nn.Dropout(0.0)), 3), x, steps=1)
-
-
-def test_running_statistics_may_not_move():
-    model = ebm.EnergyNet(
-        Body(nn.Sequential(nn.Unflatten(1, (2, 4)), nn.InstanceNorm1d(2, track_running_stats=True), nn.Flatten())), 3
-    )
-    with pytest.raises(ValueError, match="moves its running statistics at every step"):
-        ebm.infer(model, normal(0, 4, 2, dtype=torch.float32), steps=1)
-
-
 @pytest.mark.parametrize(("shape", "kind", "words"), [
     ("3", TypeError, "`EnergyNet(shape=...)` is the shape of one latent in whole numbers; got '3'. Pass 64 or (3, 8, 8), say."),
     (2.0, TypeError, "in whole numbers; got 2.0."),
