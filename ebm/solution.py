@@ -169,7 +169,7 @@ class Solution:
 
         Example:
             >>> import torch, ebm
-            >>> ebm.infer(ebm.ModernHopfield(torch.eye(3)), torch.eye(3)[:2], steps=3).status_names
+            >>> ebm.infer(ebm.ModernHopfield(torch.eye(3), beta=0.6), torch.eye(3)[:2], steps=3).status_names
             ['OUT_OF_STEPS', 'OUT_OF_STEPS']
         """
         return [Status(number).name for number in self.status.tolist()]
@@ -299,7 +299,9 @@ class Solution:
             device: as for `torch.Tensor.to`.
         """
         names = (*_PER_SAMPLE, "trace")
-        return replace(self, **{name: _on(getattr(self, name), device) for name in names}, provenance=None)
+        parts = {name: _on(getattr(self, name), device) for name in names}
+        there = parts["status"] is self.status  # numbers of another device are another model's: found out at `resume=`
+        return replace(self, **parts, provenance=self.provenance if there else None)
 
     def cpu(self) -> Solution:
         """The solution on the CPU."""

@@ -8,12 +8,15 @@ import threading
 import warnings
 import weakref
 
+import torch
 from torch import nn
 
-__all__ = ["DetachedWarning", "RepeatedNoiseWarning", "warn_once", "warn_same_noise"]
+__all__ = ["DetachedWarning", "RepeatedNoiseWarning", "users_level", "warn_once", "warn_same_noise"]
 
+_HOME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _FOLDERS = tuple(
-    os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), name, "") for name in ("ebm", "hebbian")
+    os.path.join(folder, "")
+    for folder in (os.path.join(_HOME, "ebm"), os.path.join(_HOME, "hebbian"), os.path.dirname(torch.__file__))
 )
 _told: weakref.WeakKeyDictionary[nn.Module, set[type[Warning]]] = weakref.WeakKeyDictionary()
 _lock = threading.Lock()
@@ -63,10 +66,18 @@ def warn_once(model: nn.Module, category: type[Warning], message: str) -> None:
         if category in told:
             return
         told.add(category)
-    frame, level = sys._getframe(1), 2
+    warnings.warn(message, category, stacklevel=users_level())
+
+
+def users_level() -> int:
+    """The ``stacklevel`` at which a function of the library warns of its user's own line.
+
+    What lies between, in the library or in PyTorch (which calls modules, and steps aside of its compiler), is passed over.
+    """
+    frame, level = sys._getframe(1), 1
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_FOLDERS):
         frame, level = frame.f_back, level + 1
-    warnings.warn(message, category, stacklevel=level)
+    return level
 
 
 def warn_same_noise(model: nn.Module, drew: str) -> None:

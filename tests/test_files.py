@@ -11,7 +11,7 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -70,7 +70,7 @@ def settled(rows: int = 4) -> ebm.Solution:
 
 def same(one: ebm.Solution, two: ebm.Solution) -> bool:
     def leaves(tree: Any) -> Iterator[Any]:
-        if isinstance(tree, dict):
+        if isinstance(tree, Mapping):
             tree = tuple(tree.items())
         if isinstance(tree, (tuple, list)):
             for part in tree:
@@ -78,7 +78,11 @@ def same(one: ebm.Solution, two: ebm.Solution) -> bool:
         else:
             yield tree
 
-    pairs = zip(leaves(tuple(vars(one).values())), leaves(tuple(vars(two).values())), strict=True)
+    def parts_of(solution: ebm.Solution) -> tuple[Any, ...]:
+        known = solution.provenance
+        return tuple({**vars(solution), "provenance": known and known.source.plain()}.values())
+
+    pairs = zip(leaves(parts_of(one)), leaves(parts_of(two)), strict=True)
     return all(torch.equal(a, b) if isinstance(a, Tensor) else a == b for a, b in pairs)
 
 

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from ebm import rows
 from ebm.engine import door, given
-from ebm.engine.adjoint import Adjoint, Stage
-from ebm.engine.budget import Account, Budget, CallLimits
+from ebm.engine.adjoint import Stage
+from ebm.engine.budget import Account, CallLimits
 from ebm.engine.carry import Starter, describe, identity
 from ebm.engine.compiled import CompiledStep, compiled_step
 from ebm.engine.eager import refuse_tracing
@@ -24,14 +24,13 @@ from ebm.engine.loop import Problem, Settling
 from ebm.engine.modules import refusal, survey, watched
 from ebm.engine.options import Options
 from ebm.engine.runner import Runner
-from ebm.engine.stop import Stop
 from ebm.engine.walk import walk
 from ebm.engine.watch import Progress, Trace, wants_stop
 from ebm.objective import Objective, Point, Update
 from ebm.provenance import Provenance, Source
 from ebm.solution import Origin, Solution, Status
 from ebm.solvers import AdaptiveDescent, Picard
-from ebm.solvers.base import Solver
+from ebm.warned import users_level
 
 __all__ = ["Call"]
 
@@ -46,7 +45,9 @@ class Call:
         self._begun = options.clock()
         self.options = options
         self.model = model
-        self._check_types()
+        door.check_model(model)
+        given.check_methods(model)
+        options.check()
         owned, self._unsteady = survey(model)
         if self._unsteady and not options.adjoint.trains:
             raise refusal(model, self._unsteady[0])
@@ -125,43 +126,6 @@ class Call:
             error.solution = self._solution(self._stage)  # pyright: ignore[reportAttributeAccessIssue]
 
     # The door
-
-    def _check_types(self) -> None:
-        o = self.options
-        door.check_model(self.model)
-        given.check_methods(self.model)
-        door.check_options(
-            {
-                "budget": (o.budget, Budget, "Pass `ebm.Budget(steps=..., seconds=..., flops=...)`."),
-                "stop": (o.stop, Stop, "Pass a stop rule, for example `AtRest(1e-4)`."),
-                "solver": (o.solver, Solver, "Pass a solver, for example `Descent(0.1)`."),
-                "adjoint": (o.adjoint, Adjoint, "Pass an adjoint, for example `Unroll()`."),
-                "resume": (o.resume, Solution, "Pass the solution to go on from."),
-                "precision": (o.precision, torch.dtype, "Pass a dtype, for example `torch.bfloat16`."),
-                "generator": (o.generator, torch.Generator, "Pass a `torch.Generator`."),
-            }
-        )
-        for name in ("callback", "clock"):
-            value = getattr(o, name)
-            if value is not None and not callable(value):
-                raise TypeError(f"`{name}=` must be callable; got {type(value).__name__}. Pass a function.")
-        if o.keep not in (None, "best", "last"):
-            raise ValueError(f'`keep=` is "best", "last" or None; got {o.keep!r}. Leave it out for the default.')
-        if o.compact not in (True, False, "auto"):
-            raise ValueError(f'`compact=` is True, False or "auto"; got {o.compact!r}. Leave it out for "auto".')
-        if o.start is not None and o.resume is not None:
-            raise ValueError(
-                "`start=` and `resume=` exclude each other; got both. Pass `start=` to begin anew, `resume=` to go on."
-            )
-        if isinstance(o.compile, float) or not isinstance(o.compile, int) or o.compile < 0:
-            raise ValueError(
-                f"`compile=` is False, True or a number of steps to put into one program; got {o.compile!r}. Try 10."
-            )
-        if o.compile and o.adjoint.graph:
-            raise ValueError(
-                f"`compile=True` serves; got it with {type(o.adjoint).__name__}, whose gradient passes twice through the model, which a "
-                "compiled step cannot do. Train uncompiled, or use `Detached()`."
-            )
 
     def _granted_steps(self) -> int | Tensor | None:
         """The step limit, or the model's default where there is no limit at all."""
@@ -292,7 +256,7 @@ class Call:
                     f"`compile=True` has no program for this {type(self.model).__name__} at a batch of {self.batch} yet, and compiling one "
                     "would outlast the deadline: this call steps uncompiled. Make it ahead, with `infer(model, x, steps=0, compile=True)`.",
                     UserWarning,
-                    stacklevel=6,
+                    stacklevel=users_level(),
                 )
                 self.problem = replace(self.problem, walk=walk, stride=1)
                 return

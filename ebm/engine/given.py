@@ -115,7 +115,10 @@ def check_start(model: Objective, start: Any, c: Any) -> None:
             own = model.init_latent(c, Draw(keys, keys - 1))
     except Exception:  # a model may do without: then anything is a start
         own = start
-    if _shape(own) != _shape(start):
+    wanted = (
+        [own, own.z] if "levels" in model.provides and own is not start else [own]
+    )  # a ladder puts it on its first rung
+    if _shape(start) not in [_shape(each) for each in wanted]:
         raise ValueError(
             f"`start=` is {_words(start)}, but `{type(model).__name__}.init_latent` gives {_words(own)} for this `x`. "
             "Pass a latent like that: the batch first, then the shape of a sample's latent."

@@ -69,7 +69,14 @@ def settled(
     solution, taken = None, 0
     for count in counts:
         solution = ebm.infer(
-            model, x, steps=count - taken, resume=solution, solver=solver, generator=generator, keep="last"
+            model,
+            x,
+            steps=count - taken,
+            resume=solution,
+            solver=solver,
+            generator=generator,
+            keep="last",
+            adjoint=ebm.Detached(),
         )
         yield count, solution.answer, solution.flops
         taken = count
@@ -89,6 +96,7 @@ def interval(scores: Tensor) -> tuple[float, float]:
     return mean - half, mean + half
 
 
+@torch.no_grad()
 def halted(model: ebm.Objective, trial: Trial, stop: ebm.Stop, repeats: int = 3) -> dict[str, float]:
     """A fixed number of steps beside leaving when at rest, on the same problems: scores, mean steps, and seconds, taken in turn."""
     x, y = replace(trial, count=trial.timed or trial.count).problems()

@@ -14,7 +14,7 @@ def test_the_fewest_steps_with_enough_right_are_read_off() -> None:
     from support.reasoning import Outcome
 
     scores: dict[str, dict[str, float]] = {"soon": {"2": 0.5, "4": 0.96, "6": 0.9, "8": 1.0}, "never": {"2": 0.94}}
-    outcome = Outcome("cell", 0, 10, 1.0, 5, scores, {}, {})
+    outcome = Outcome("cell", 0, 10, 1.0, 5, 1.0, scores, {}, {}, {}, {})
     assert (needed(outcome, "soon"), needed(outcome, "never")) == (4, None)
 
 

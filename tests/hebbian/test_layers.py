@@ -376,7 +376,9 @@ def test_a_lateral_synapse_keeps_the_contract_and_has_no_diagonal() -> None:
 
 
 @pytest.mark.parametrize(
-    "rule", [OjaSubspace(0.1), Sanger(0.1), NonlinearPCA(0.1), ICA(0.1), Covariance(0.1), Oja(0.1)], ids=lambda rule: type(rule).__name__
+    "rule",
+    [OjaSubspace(0.1), Sanger(0.1), NonlinearPCA(0.1), ICA(0.1), Covariance(0.1), Oja(0.1)],
+    ids=lambda rule: type(rule).__name__,
 )
 def test_no_rule_reads_or_writes_a_diagonal_that_is_not_there(rule) -> None:
     synapse, y = Lateral(4), numbers(0, 12, 4)

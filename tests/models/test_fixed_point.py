@@ -42,7 +42,7 @@ def test_what_is_no_function_is_refused() -> None:
         ebm.FixedPoint(lambda z, x: z, 0)
     with pytest.raises(TypeError, match=r"`FixedPoint\(shape=None\)` starts with a latent like the observation"):
         ebm.infer(ebm.FixedPoint(lambda z, x: z), {"a": normal(2, 3)}, steps=1)
-    with pytest.raises(ValueError, match="must return a latent like `z`"):
+    with pytest.raises(ValueError, match=r"`FixedPoint\.forward` must give a row tree like the latent `z`"):
         ebm.infer(ebm.FixedPoint(lambda z, x: z[:, :2]), normal(2, 3), steps=1)
 
 
