@@ -14,6 +14,7 @@ from torch import Tensor
 from ebm import rows
 from ebm.engine.account import set_aside
 from ebm.engine.flops import FlopCounter
+from ebm.engine.guard import guarded
 from ebm.noise import Draw
 from ebm.objective import Energy, Flip, Lasso, Objective, Point, Product, Update, alias, spared, unwritten, variable
 
@@ -131,8 +132,8 @@ def pullback(objective: Objective, z: Any, c: Any) -> Product:
         return lambda direction: pull(direction)[0]
     keep = torch.is_grad_enabled()
     with torch.enable_grad():
-        latent = rows.map_rows(lambda leaf: variable(leaf, keep), z)
-        force = evaluate(objective, latent, c).force
+        latent = rows.map_rows(lambda leaf: variable(leaf, keep), guarded(z) if keep else z)
+        force = evaluate(objective, latent, c, guard=False).force
     return transposed(latent, force, keep)
 
 
@@ -142,7 +143,7 @@ def transposed(latent: Any, outcome: Any, keep: bool) -> Product:
     moved = [leaf.requires_grad for leaf in outputs]
 
     def product(direction: Any) -> Any:
-        along = [v for v, does in zip(rows.leaves(direction), moved, strict=True) if does]
+        along = [_number(v, keep) for v, does in zip(rows.leaves(direction), moved, strict=True) if does]
         found = [torch.zeros_like(leaf) for leaf in inputs]
         if along:
             ends = [leaf for leaf, does in zip(outputs, moved, strict=True) if does]
@@ -150,9 +151,14 @@ def transposed(latent: Any, outcome: Any, keep: bool) -> Product:
                 ends, inputs, along, retain_graph=True, create_graph=keep, allow_unused=True, materialize_grads=True
             )
         slopes = iter(found)
-        return rows.map_rows(lambda _: next(slopes), latent)
+        return guarded(rows.map_rows(lambda _: next(slopes), latent))
 
     return product
+
+
+def _number(leaf: Tensor, keep: bool) -> Tensor:
+    """A direction without what is no number: in a graph it would meet a cotangent of zero, and their product is NaN in every parameter."""
+    return leaf.nan_to_num(0.0, 0.0, 0.0) if keep else leaf
 
 
 def gauss_newton(objective: Any, z: Any, c: Any) -> Product:
@@ -170,7 +176,7 @@ def gauss_newton(objective: Any, z: Any, c: Any) -> Product:
         return lambda direction: pull(torch.func.jvp(residuals, (z,), (direction,))[1])[0]
     keep = torch.is_grad_enabled()
     with torch.enable_grad():
-        latent = rows.map_rows(lambda leaf: variable(leaf, keep), z)
+        latent = rows.map_rows(lambda leaf: variable(leaf, keep), guarded(z) if keep else z)
         inputs, found = list(rows.leaves(latent)), residuals(latent)
         if not found.requires_grad:  # no residual depends on anything that is differentiated
             return lambda direction: rows.map_rows(torch.zeros_like, direction)
@@ -180,12 +186,12 @@ def gauss_newton(objective: Any, z: Any, c: Any) -> Product:
 
     def product(direction: Any) -> Any:
         ends = [leaf for leaf, does in zip(back, moved, strict=True) if does]
-        ahead = [v for v, does in zip(rows.leaves(direction), moved, strict=True) if does]
+        ahead = [_number(v, keep) for v, does in zip(rows.leaves(direction), moved, strict=True) if does]
         tilt = torch.autograd.grad(ends, along, ahead, retain_graph=True, create_graph=keep, materialize_grads=True)[0]
         slopes = iter(
             torch.autograd.grad(found, inputs, tilt, retain_graph=True, create_graph=keep, materialize_grads=True)
         )
-        return rows.map_rows(lambda _: next(slopes), latent)
+        return guarded(rows.map_rows(lambda _: next(slopes), latent))
 
     return product
 
@@ -216,10 +222,13 @@ def learn_prices(meter: Meter, objective: Any, kinds: Iterable[str], z: Any, c: 
             meter.learn(kind, ask[kind](), z)
 
 
-def evaluate(objective: Objective, z: Any, c: Any) -> Point:
-    """The point at ``z``; the force in the order of the latent, and force and energy in its dtype, whatever dtype the products ran in."""
+def evaluate(objective: Objective, z: Any, c: Any, guard: bool = True) -> Point:
+    """The point at ``z``; the force in the order of the latent, and force and energy in its dtype, whatever dtype the products ran in.
+
+    With ``guard`` a derivative that overflows stays in its sample (`ebm.engine.guard`); without, it is seen by who differentiates here.
+    """
     graph = torch.is_grad_enabled() and not torch.compiler.is_compiling()
-    latent = rows.map_rows(_own, z) if graph else z
+    latent = (guarded(z) if guard else rows.map_rows(_own, z)) if graph else z
     if type(objective).point in _KEPT:
         point = objective.point(latent, c)
     else:
@@ -231,7 +240,12 @@ def evaluate(objective: Objective, z: Any, c: Any) -> Point:
         point = point._replace(force=rows.map_rows(lambda f, latent: f.to(latent.dtype), point.force, z))
     if point.energy is not None and point.energy.dtype != dtype:
         point = point._replace(energy=point.energy.to(dtype))
-    return point
+    return Point(point.z, guarded(point.energy), guarded(point.force)) if graph and guard else point
+
+
+def _own(leaf: Tensor) -> Tensor:
+    """A latent whose derivatives are partial ones, in whatever way the model takes them."""
+    return alias(leaf) if leaf.requires_grad else leaf
 
 
 _KEPT = (Energy.point, Update.point)  # they do by themselves what a closed form is held to
@@ -252,11 +266,6 @@ def read(objective: Objective, z: Any, c: Any) -> Any:
 def _latent_of(objective: Any, name: str, z: Any, *given: Any) -> Any:
     """What a method of the objective makes of a latent ``z``, in the order of that."""
     return rows.matched(unwritten(objective, name, z, *given), z, objective, name)
-
-
-def _own(leaf: Tensor) -> Tensor:
-    """A latent whose derivatives are partial ones, in whatever way the model takes them."""
-    return alias(leaf) if leaf.requires_grad else leaf
 
 
 class Price(NamedTuple):

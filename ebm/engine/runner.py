@@ -74,7 +74,7 @@ class Runner:
         z, c = (kept.z, problem.c) if everyone else (rows.take(kept.z, samples), rows.take(problem.c, samples))
 
         def at(latent: Any) -> tuple[Point, Any]:
-            point = evaluate(problem.objective, latent, c)
+            point = evaluate(problem.objective, latent, c, guard=False)
             return point, call.solver.move(problem.objective, point, c)
 
         price = meter.price("point", z) * times

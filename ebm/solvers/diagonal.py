@@ -37,7 +37,8 @@ def over(diagonal: Any, like: Any) -> Any:
             f"A diagonal setting wants one number, or one for each of the {sum(sizes)} numbers of a latent; got "
             f"{tuple(diagonal.shape)}. Reshape it."
         )
-    return rows.unflatten(diagonal.reshape(1, -1).expand(1, sum(sizes)), like)
+    laid = rows.unflatten(diagonal.reshape(1, -1).expand(1, sum(sizes)), like)
+    return rows.map_rows(lambda part, leaf: part.to(leaf.dtype), laid, like)
 
 
 def times(tree: Any, diagonal: Any) -> Any:

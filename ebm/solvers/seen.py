@@ -64,9 +64,11 @@ class SeenView(View):
         left = torch.ones(rows.count(chosen.z), dtype=torch.bool, device=rows.first_leaf(chosen.z).device)
         for whole, samples in reversed(self._seen):
             match, whole = self._matched(chosen.z, whole, samples)
-            sides.append((match, whole))
-            left = left & ~match
+            fresh, left = match & left, left & ~match
             # an attempt that was thrown away must stay out of a graph even as the other side of a `where`
+            if torch.is_grad_enabled() and not bool(fresh.any()):
+                continue
+            sides.append((fresh, whole))
             if torch.is_grad_enabled() and not bool(left.any()):
                 break
         point = self._point

@@ -5,16 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ebm import rows
-from ebm.engine.stop import Stop
-from ebm.noise import Draw
-from ebm.objective import Flip, Gap, Lasso, Objective, Point, Update
 from ebm.solution import Solution, Status
-from ebm.solvers import AdaptiveDescent, Picard
-from ebm.solvers.base import Solver
 from ebm.testing.case import Case, check, close, same
+from ebm.testing.neighbours import FAILS, FINE, Troubled, settled_by, troubled
 
 __all__ = [
     "a_failing_neighbour_changes_nothing",
@@ -45,94 +40,15 @@ def a_sample_does_not_know_its_batch(case: Case) -> None:
         check(close(part.z, wanted.z), f"{who} ends elsewhere than in company.")
 
 
-class _Failing(Objective):
-    """An objective whose marked samples turn to NaN as soon as they have moved."""
-
-    def __init__(self, inner: Objective) -> None:
-        super().__init__()
-        self.inner = inner
-        self.provides = inner.provides
-
-    def condition(self, x: Any) -> Any:
-        return {"x": self.inner.condition(x["x"]), "bad": x["bad"], "from": x["from"]}
-
-    def init_latent(self, c: Any, draw: Draw) -> Any:
-        return self.inner.init_latent(c["x"], draw)
-
-    def point(self, z: Any, c: Any) -> Point:
-        point = self.inner.point(z, c["x"])
-        moved = rows.rms(rows.map_rows(torch.sub, point.z, c["from"])) > 0
-        spoilt = torch.where(moved & c["bad"], float("nan"), 1.0).to(moved.device)
-        energy = None if point.energy is None else point.energy * spoilt.to(point.energy.dtype)
-        return Point(point.z, energy, rows.scale(point.force, spoilt.to(next(rows.leaves(z)).dtype)))
-
-    def conditional(self, z: Any, c: Any, block: Tensor) -> Tensor:
-        inner: Any = self.inner
-        return inner.conditional(z, c["x"], block)
-
-    def sweep(self, z: Any, c: Any) -> Any:
-        inner: Any = self.inner
-        return inner.sweep(z, c["x"])
-
-    def flip(self, z: Any, c: Any, block: Tensor) -> Flip:
-        inner: Any = self.inner
-        return inner.flip(z, c["x"], block)
-
-    def residuals(self, z: Any, c: Any) -> Tensor:
-        inner: Any = self.inner
-        return inner.residuals(z, c["x"])
-
-    def prox(self, z: Any, size: float | Tensor, c: Any) -> Any:
-        inner: Any = self.inner
-        return inner.prox(z, size, c["x"])
-
-    def resolvent(self, z: Any, size: float, c: Any) -> Any:
-        inner: Any = self.inner
-        return inner.resolvent(z, size, c["x"])
-
-    def lasso(self, c: Any) -> Lasso:
-        inner: Any = self.inner
-        return inner.lasso(c["x"])
-
-    def bend(self, direction: Any, c: Any) -> Any:
-        inner: Any = self.inner
-        return inner.bend(direction, c["x"])
-
-    def gap(self, point: Point, c: Any) -> Gap:
-        inner: Any = self.inner
-        return inner.gap(point, c["x"])
-
-    def readout(self, z: Any, c: Any) -> Any:
-        return self.inner.readout(z, c["x"])
-
-    def residual(self, point: Point, c: Any) -> Tensor:
-        return self.inner.residual(point, c["x"])
-
-    def move(self, point: Point, c: Any) -> Any:
-        return self.inner.move(point, c["x"])
-
-    @property
-    def tells_rest(self) -> bool:
-        return self.inner.tells_rest
-
-    def default_solver(self) -> Solver | None:
-        return self.inner.default_solver()
-
-    def default_stop(self) -> Stop | None:
-        return self.inner.default_stop()
-
-
 def a_failing_neighbour_changes_nothing(case: Case) -> None:
     """G10: beside a sample that turns to NaN the others go their way, and it keeps its last good latent."""
     before = case._infer(steps=0)
     batch, bad = len(before), 1
-    model = _Failing(case.model)
-    marks = torch.zeros(batch, dtype=torch.bool)
-    x = {"x": case.x, "bad": marks, "from": before.carry.point.z}
-    failing = case._replace(model=model, x=x, solver=_solver(case))
-    whole = failing._infer(steps=case.steps)
-    x["bad"] = marks.scatter(0, torch.tensor([bad]), True)
-    spoilt = failing._infer(steps=case.steps)
+    start = before.carry.point.z
+    kind = torch.where(torch.arange(batch) == bad, FAILS, FINE)
+    failing = case._replace(model=Troubled(case.model), solver=settled_by(case))
+    whole = failing._infer(steps=case.steps, x=troubled(case.x, torch.full_like(kind, FINE), start))
+    spoilt = failing._infer(steps=case.steps, x=troubled(case.x, kind, start))
     good = torch.tensor([row for row in range(batch) if row != bad])
     left, wanted = spoilt.take(good), whole.take(good)
     check(
@@ -154,12 +70,6 @@ def a_failing_neighbour_changes_nothing(case: Case) -> None:
             spoilt.status[bad] == Status.NONFINITE,
             f"The sample that failed ends {Status(int(spoilt.status[bad])).name}.",
         )
-
-
-def _solver(case: Case) -> Solver:
-    """The solver the call itself would choose: the wrapper is no `Update`, so it would be given another."""
-    safe = Picard() if isinstance(case.model, Update) else AdaptiveDescent()
-    return case.solver or case.model.default_solver() or safe
 
 
 def _turns_down(spoilt: Solution, row: int) -> bool:

@@ -10,10 +10,12 @@ from torch import Tensor
 from ebm import rows
 from ebm.engine.stop import Stop
 from ebm.noise import Draw
-from ebm.objective import Flip, Gap, Lasso, Objective, Point
+from ebm.objective import Flip, Gap, Lasso, Objective, Point, Update
+from ebm.solvers import AdaptiveDescent, Picard
 from ebm.solvers.base import Solver
+from ebm.testing.case import Case
 
-__all__ = ["FAILS", "FINE", "RUNS_AWAY", "Troubled", "troubled"]
+__all__ = ["FAILS", "FINE", "RUNS_AWAY", "Troubled", "settled_by", "troubled"]
 
 FINE, FAILS, RUNS_AWAY = 0, 1, 2
 
@@ -27,6 +29,12 @@ def troubled(x: Any, kind: Tensor, start: Any) -> dict[str, Any]:
         start: latents; a sample that fails is fine there and nowhere else.
     """
     return {"x": x, "kind": kind, "from": start}
+
+
+def settled_by(case: Case) -> Solver:
+    """The solver that the call itself would choose: a `Troubled` update is no `Update`, so it would be given another."""
+    safe = Picard() if isinstance(case.model, Update) else AdaptiveDescent()
+    return case.solver or case.model.default_solver() or safe
 
 
 class Troubled(Objective):
@@ -101,6 +109,13 @@ class Troubled(Objective):
 
     def residual(self, point: Point, c: Any) -> Tensor:
         return self.inner.residual(point, c["x"])
+
+    def move(self, point: Point, c: Any) -> Any:
+        return self.inner.move(point, c["x"])
+
+    @property
+    def tells_rest(self) -> bool:
+        return self.inner.tells_rest
 
     def default_solver(self) -> Solver | None:
         return self.inner.default_solver()
