@@ -15,6 +15,7 @@ from ebm.solvers.armijo import (
     at_rounding,
     curve,
     energy_of,
+    extent,
     longer,
     shorter,
     teaches,
@@ -22,7 +23,7 @@ from ebm.solvers.armijo import (
 from ebm.solvers.base import Field, Info, Solver, Step
 from ebm.solvers.descent import positive
 from ebm.solvers.resting import ended, settled
-from ebm.solvers.trial import evaluate_trial, held
+from ebm.solvers.trial import all_known, evaluate_trial, held
 
 __all__ = ["AdaptiveDescent"]
 
@@ -73,8 +74,9 @@ class AdaptiveDescent(Solver):
     def step(self, field: Field, point: Point, memory: Any, draw: Draw) -> Step:
         """One trial."""
         length = rows.rms(point.force).detach()
-        learned = teaches(memory["size"] * length, point.z)
-        point, memory, calm = settled(field, point, memory, memory["size"] * length)
+        reach, ahead = extent(point.z), memory["size"] * length
+        learned = teaches(ahead, reach)
+        point, memory, calm = settled(field, point, memory, ahead)
         size = memory["size"]
         move = rows.scale(point.force, size)
         trial = evaluate_trial(field, rows.map_rows(torch.add, point.z, move), point, calm=calm)
@@ -87,17 +89,17 @@ class AdaptiveDescent(Solver):
         rise = energy_of(after) - energy_of(before)
         # compared as energies, not as a difference: near rest the decrease asked for rounds to nothing, and a tie may pass
         accepted = trial.finite & (energy_of(trial.point) <= energy_of(point) - SUFFICIENT * drop)
-        new = Point(*rows.where(accepted, tuple(trial.point), tuple(point)))
         known = change > 0
         squared = torch.where(known, tried * bend * (bend / torch.where(known, change, torch.ones_like(change))), drop)
-        following = torch.where(
-            accepted,
-            torch.where(learned, longer(tried, squared, bend, self.growth), size),
-            shorter(size, drop, curve(bend, drop, rise), trial.finite),
-        )
+        following = torch.where(learned, longer(tried, squared, bend, self.growth), size)
         # after a failure a move within rounding that gains nothing is the end, too; before one the step size is yet to grow
-        tied = memory["shrunk"] & (rise >= 0) & at_rounding(0.1 * size * length, point.z)
-        stalled = (~accepted & at_rounding(following * length, point.z)) | (tied & (drop > 0))
+        stalled = memory["shrunk"] & (rise >= 0) & at_rounding(0.1 * size * length, reach) & (drop > 0)
+        new = trial.point
+        if not all_known(accepted):
+            new = Point(*rows.where(accepted, tuple(new), tuple(point)))
+            closer = shorter(size, drop, curve(bend, drop, rise), trial.finite)
+            following = torch.where(accepted, following, closer)
+            stalled = (~accepted & at_rounding(following * length, reach)) | stalled
         return Step(
             ended(field, new, stalled),
             held({"size": following, "shrunk": ~accepted}, trial.live),

@@ -11,7 +11,7 @@ from torch import Tensor
 from ebm import rows
 from ebm.noise import Draw
 from ebm.objective import Point
-from ebm.solvers.armijo import at_rounding, teaches
+from ebm.solvers.armijo import at_rounding, extent, teaches
 from ebm.solvers.base import Field, Info, Solver, Step
 from ebm.solvers.descent import positive
 from ebm.solvers.flow import check_horizon, check_method
@@ -104,10 +104,10 @@ class AdaptiveFlow(Solver):
         error = torch.where(finite, self._error(point, trial, slopes, size, tableau), torch.inf)
         accepted = finite & (error <= 1)
         new = Point(*rows.where(accepted, tuple(trial), tuple(point)))
-        length = rows.rms(point.force).detach()
+        length, reach = rows.rms(point.force).detach(), extent(point.z)
         factor = self._factor(error, memory, accepted, tableau.order)
         # at rest there is no error, and a step of any size is taken; but its derivative is wrong where it is too long
-        factor = torch.where(teaches(size * length, point.z), factor, factor.clamp_max(1.0))
+        factor = torch.where(teaches(size * length, reach), factor, factor.clamp_max(1.0))
         following = (size * factor).clamp_max(torch.finfo(t.dtype).max ** 0.5)
         over = accepted & last
         arrived = torch.where(over, self.horizon or 0.0, t + size)
@@ -121,7 +121,7 @@ class AdaptiveFlow(Solver):
         return Step(
             new,
             remembered,
-            Info(accepted, over | stuck | (~accepted & at_rounding(following * length, point.z))),
+            Info(accepted, over | stuck | (~accepted & at_rounding(following * length, reach))),
         )
 
     @torch.no_grad()

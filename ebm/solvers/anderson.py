@@ -11,7 +11,7 @@ from torch import Tensor
 from ebm import rows
 from ebm.noise import Draw
 from ebm.objective import Point
-from ebm.solvers.armijo import teaches
+from ebm.solvers.armijo import extent, teaches
 from ebm.solvers.base import Field, Info, Solver, Step
 from ebm.solvers.descent import positive
 from ebm.solvers.trial import all_known, evaluate_trial, pick
@@ -122,7 +122,11 @@ class Anderson(Solver):
         forces = (*memory["force"], force)
         moved = (*memory["moved"], torch.add(rows.flatten(point.z), force, alpha=self.mixing))
         # a force that is all rounding says nothing of where rest lies: there the step is plain, and the past is kept as it is
-        live, past = teaches(rows.rms(force), point.z), memory
+        length, past = rows.rms(point.force), memory
+        live = teaches(length, extent(point.z))
+        if all_known(~live):
+            z = rows.unflatten(self._target(past, force, moved[-1], live), point.z)
+            return Step(field(z), past, Info(torch.ones_like(live)))
         due = (memory["filled"] > 1) & (memory["plain"] >= self.every - 1) & live
         if self.spare and self._worth(due):
             quick = due & (rows.rms(force) < self.spare * rows.rms(forces[-2]))

@@ -15,7 +15,18 @@ from ebm import rows
 from ebm.objective import Point
 from ebm.solvers.trial import Trial
 
-__all__ = ["SUFFICIENT", "at_rounding", "curve", "energy_of", "longer", "shorter", "sufficient", "teaches", "unlearnt"]
+__all__ = [
+    "SUFFICIENT",
+    "at_rounding",
+    "curve",
+    "energy_of",
+    "extent",
+    "longer",
+    "shorter",
+    "sufficient",
+    "teaches",
+    "unlearnt",
+]
 
 SUFFICIENT = 1e-4  # Armijo's constant
 _ROUNDINGS = 10  # a force is known to so many roundings of the latent
@@ -64,25 +75,25 @@ def shorter(size: Tensor, drop: Tensor, curve: Tensor, finite: Tensor, least: Te
     return size * torch.where(up, ratio, torch.full_like(ratio, 0.1))
 
 
-def at_rounding(length: Tensor, z: Any) -> Tensor:
-    """Whether a move of this root mean square (B,) would vanish in the rounding of the latent."""
-    return length <= _roundings(z, 0.1)
+def extent(z: Any) -> Tensor:
+    """The size of a latent, (B,), whose rounding limits what a move can do; it may be any, down to where its square vanishes."""
+    limits = torch.finfo(rows.first_leaf(z).dtype)
+    return rows.rms(z) + limits.tiny**0.5
 
 
-def teaches(length: Tensor, z: Any) -> Tensor:
-    """Whether a move of this root mean square (B,) is long enough that the change of the force is no rounding.
+def at_rounding(length: Tensor, size: Tensor) -> Tensor:
+    """Whether a move of this root mean square (B,) would vanish in the rounding of a latent of this `extent`."""
+    return length <= size * (0.1 * torch.finfo(size.dtype).eps)
+
+
+def teaches(length: Tensor, size: Tensor) -> Tensor:
+    """Whether a move of this root mean square (B,), from a latent of this `extent`, is long enough that the change of the force is no rounding.
 
     What a shorter one would teach is noise: a sample at rest passes every test, and its settings would wander off.
     """
-    return length > _roundings(z, _ROUNDINGS)
+    return length > size * (_ROUNDINGS * torch.finfo(size.dtype).eps)
 
 
 def unlearnt(size: Tensor, first: float, growth: float) -> Tensor:
     """The step size after a move that teaches nothing: the same, or on its way back up to the first one."""
     return torch.maximum(size, (size * growth).clamp_max(first))
-
-
-def _roundings(z: Any, times: float) -> Tensor:
-    """So many times the rounding of a latent, (B,), which may be of any size, down to where its square vanishes."""
-    size, limits = rows.rms(z), torch.finfo(rows.first_leaf(z).dtype)
-    return (size + limits.tiny**0.5) * (times * limits.eps)

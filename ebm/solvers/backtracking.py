@@ -11,7 +11,7 @@ from torch import Tensor
 from ebm import rows
 from ebm.noise import Draw
 from ebm.objective import Point
-from ebm.solvers.armijo import at_rounding, curve, energy_of, shorter, sufficient, teaches, unlearnt
+from ebm.solvers.armijo import at_rounding, curve, energy_of, extent, shorter, sufficient, teaches, unlearnt
 from ebm.solvers.base import Field, Info, Solver, Step
 from ebm.solvers.descent import positive
 from ebm.solvers.resting import ended, settled
@@ -82,7 +82,8 @@ class Backtracking(Solver):
     def step(self, field: Field, point: Point, memory: Any, draw: Draw) -> Step:
         """A line search: at most ``trials`` evaluations."""
         length = rows.rms(point.force).detach()
-        learned = teaches(memory * length, point.z)
+        reach = extent(point.z)
+        learned = teaches(memory * length, reach)
         point, memory, calm = settled(field, point, memory, memory * length)
         none = torch.zeros_like(learned)
         search = _tried(field, point, _Search(point, memory, none, none if calm is None else calm))
@@ -102,7 +103,7 @@ class Backtracking(Solver):
         grown = torch.where(learned, search.size * _GROWTH, unlearnt(search.size, self.first, _GROWTH))
         most = torch.finfo(length.dtype).max ** 0.5
         following = torch.where(at_once, grown.clamp_max(most), search.size)
-        stalled = ~search.accepted & at_rounding(following * length, point.z)
+        stalled = ~search.accepted & at_rounding(following * length, reach)
         return Step(ended(field, search.point, stalled), following, Info(search.accepted, stalled))
 
 

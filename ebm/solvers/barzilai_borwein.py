@@ -11,11 +11,11 @@ from torch import Tensor
 from ebm import rows
 from ebm.noise import Draw
 from ebm.objective import Point
-from ebm.solvers.armijo import at_rounding, curve, energy_of, longer, shorter, sufficient, teaches, unlearnt
+from ebm.solvers.armijo import at_rounding, curve, energy_of, extent, longer, shorter, sufficient, teaches, unlearnt
 from ebm.solvers.base import Field, Info, Solver, Step
 from ebm.solvers.descent import positive
 from ebm.solvers.resting import ended, settled
-from ebm.solvers.trial import evaluate_trial, held
+from ebm.solvers.trial import all_known, evaluate_trial, held
 
 __all__ = ["BarzilaiBorwein"]
 
@@ -85,8 +85,9 @@ class BarzilaiBorwein(Solver):
         """One trial."""
         length = rows.rms(point.force).detach()
         # a sample or a part at rest keeps its step size: one read off rounding would spoil the step that follows a change
-        learned = teaches(memory["size"] * length, point.z)
-        point, memory, calm = settled(field, point, memory, memory["size"] * length)
+        reach, ahead = extent(point.z), memory["size"] * length
+        learned = teaches(ahead, reach)
+        point, memory, calm = settled(field, point, memory, ahead)
         size, energies = memory["size"], memory["energies"]
         move = rows.scale(point.force, size)
         trial = evaluate_trial(field, rows.map_rows(torch.add, point.z, move), point, calm=calm)
@@ -100,21 +101,18 @@ class BarzilaiBorwein(Solver):
             rows.dot(rows.scale(change, tried), change),
         )
         accepted = sufficient(trial, point, drop, bend, energies.amax(1))
-        new = Point(*rows.where(accepted, tuple(trial.point), tuple(point)))
-        rise = energy_of(after) - energy_of(before)
         spectral = self._spectral(tried, drop, bend, turn, memory["moves"])
-        following = torch.where(
-            accepted,
-            torch.where(learned, spectral, unlearnt(size, self.first, _GROWTH)),
-            shorter(size, drop, curve(bend, drop, rise), trial.finite),
-        )
-        latest = torch.cat([energies[:, 1:], energy_of(new).detach()[:, None]], 1)
-        memory = {
-            "size": held(following, trial.live),
-            "energies": torch.where(accepted[:, None], latest, energies),
-            "moves": memory["moves"] + accepted,
-        }
-        stalled = ~accepted & at_rounding(following * length, point.z)
+        following = torch.where(learned, spectral, unlearnt(size, self.first, _GROWTH))
+        latest = torch.cat([energies[:, 1:], energy_of(trial.point).detach()[:, None]], 1)
+        new, stalled = trial.point, ~accepted
+        if not all_known(accepted):
+            new = Point(*rows.where(accepted, tuple(new), tuple(point)))
+            rise = energy_of(after) - energy_of(before)
+            closer = shorter(size, drop, curve(bend, drop, rise), trial.finite)
+            following = torch.where(accepted, following, closer)
+            latest = torch.where(accepted[:, None], latest, energies)
+            stalled = ~accepted & at_rounding(following * length, reach)
+        memory = {"size": held(following, trial.live), "energies": latest, "moves": memory["moves"] + accepted}
         return Step(ended(field, new, stalled), memory, Info(accepted, stalled))
 
     def _spectral(self, size: Tensor, drop: Tensor, bend: Tensor, turn: Tensor, moves: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from ebm import rows
 from ebm.noise import Draw
 from ebm.objective import Point
-from ebm.solvers.armijo import teaches
+from ebm.solvers.armijo import extent, teaches
 from ebm.solvers.base import Field, Info, Solver, Step
 from ebm.solvers.descent import positive
 from ebm.solvers.trial import evaluate_trial, pick
@@ -83,9 +83,9 @@ class Broyden(Solver):
 
     def step(self, field: Field, point: Point, memory: Any, draw: Draw) -> Step:
         """One evaluation at the proposal."""
-        force, size = rows.flatten(point.force), rows.rms(point.force)
+        force, size, reach = rows.flatten(point.force), rows.rms(point.force), extent(point.z)
         # a force that is all rounding teaches nothing: the estimate stays, and is a constant to a gradient
-        live, plain = teaches(size, point.z), memory["filled"] == 0
+        live, plain = teaches(size, reach), memory["filled"] == 0
         if torch.is_grad_enabled():
             memory = pick(live, memory, rows.map_rows(torch.Tensor.detach, memory))
         move = -self._applied(memory, force)
@@ -99,7 +99,7 @@ class Broyden(Solver):
         # a proposal that was turned down may be infinite, and must reach no product
         there = torch.where(taught, rows.flatten(trial.point.force), force)
         moved = move + (rows.flatten(trial.point.z) - rows.flatten(z))  # a constraint may have cut it
-        learnt = self._learnt(memory, torch.where(taught, moved, 0.0), there - force, point.z)
+        learnt = self._learnt(memory, torch.where(taught, moved, 0.0), there - force, reach)
         memory = pick(live, learnt, memory)
         return Step(new, memory, Info(accepted, plain & ~trial.finite))
 
@@ -111,14 +111,14 @@ class Broyden(Solver):
         """B times a vector, (B, D)."""
         return _through(memory["left"], memory["right"], vector) - self.mixing * vector
 
-    def _learnt(self, memory: Any, move: Tensor, change: Tensor, z: Any) -> Any:
+    def _learnt(self, memory: Any, move: Tensor, change: Tensor, reach: Tensor) -> Any:
         """The estimate with one more term; none at all where it is full, or where the move was turned down or taught nothing."""
         image = self._applied(memory, change)
         right = _through(memory["right"], memory["left"], move) - self.mixing * move
         slope = (right * change).sum(1)
         scale = torch.linalg.vector_norm(right, dim=1) * torch.linalg.vector_norm(change, dim=1)
         filled = memory["filled"]
-        good = (slope.abs() > _SLOPE * scale) & teaches(rows.rms(change), z) & (filled < self.memory)
+        good = (slope.abs() > _SLOPE * scale) & teaches(rows.rms(change), reach) & (filled < self.memory)
         left = (move - image) / torch.where(good, slope, torch.ones_like(slope))[:, None]
         here = (torch.arange(self.memory, device=move.device) == filled[:, None])[:, :, None]
         zero = torch.zeros_like(memory["left"])

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ebm import rows
 from ebm.objective import Product
+from ebm.solvers.trial import all_known
 
 __all__ = ["Inner", "conjugate_gradients", "forcing_after"]
 
@@ -79,7 +80,8 @@ def conjugate_gradients(
         out = active & ~up
         if radius is not None:
             out = out | (up & (_length(move + length[:, None] * along) > radius))
-            length = torch.where(out, _to_edge(move, along, radius, out), length)
+            if not all_known(~out):
+                length = torch.where(out, _to_edge(move, along, radius, out), length)
         move = torch.addcmul(move, length[:, None], along)
         rest = torch.addcmul(rest, length[:, None], bent, value=-1)
         new = _dot(rest, rest)

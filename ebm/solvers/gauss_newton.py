@@ -10,7 +10,7 @@ import torch
 from ebm import rows
 from ebm.noise import Draw
 from ebm.objective import Point
-from ebm.solvers.armijo import at_rounding, energy_of, sufficient
+from ebm.solvers.armijo import at_rounding, energy_of, extent, sufficient
 from ebm.solvers.base import Field, Info, Solver, Step
 from ebm.solvers.conjugate import conjugate_gradients, forcing_after
 from ebm.solvers.descent import positive
@@ -99,5 +99,5 @@ class GaussNewton(Solver):
             "forcing": forcing_after(memory["forcing"], force, there, accepted, self.forcing),
         }
         # the next move is shorter by about the factor that the damping grew by
-        stalled = ~accepted & at_rounding(rows.rms(inner.move) / memory["raise"], point.z)
+        stalled = ~accepted & at_rounding(rows.rms(inner.move) / memory["raise"], extent(point.z))
         return Step(ended(field, new, stalled), held(following, trial.live), Info(accepted, stalled))

@@ -11,7 +11,7 @@ from torch import Tensor
 from ebm import rows
 from ebm.noise import Draw
 from ebm.objective import Point
-from ebm.solvers.armijo import at_rounding, energy_of, shorter, sufficient, teaches
+from ebm.solvers.armijo import at_rounding, energy_of, extent, shorter, sufficient, teaches
 from ebm.solvers.base import Field, Info, Solver, Step
 from ebm.solvers.descent import positive
 from ebm.solvers.resting import ended, settled
@@ -86,7 +86,8 @@ class LBFGS(Solver):
         force = rows.flatten(point.force)
         along = two_loops(force, memory["pairs"], memory["scale"])
         length = memory["size"] * rows.rms(along)
-        learned = teaches(length, point.z)
+        reach = extent(point.z)
+        learned = teaches(length, reach)
         point, memory, calm = settled(field, point, memory, length)
         pairs, scale, size = memory["pairs"], memory["scale"], memory["size"]
         if calm is not None:
@@ -110,14 +111,14 @@ class LBFGS(Solver):
         # at rest every trial passes: the step size is not to grow with each
         most = min(1e6, torch.finfo(size.dtype).max ** 0.5)
         grown = torch.where(learned, (2 * size).clamp_max(most), size)
-        size, stalled = torch.where(pair.inverse > 0, torch.ones_like(size), grown), None
+        size, stalled = torch.where(pair.inverse > 0, 1.0, grown), None
         new = trial.point
         if not certain:
             new = Point(*rows.where(accepted, tuple(new), tuple(point)))
             rise = energy_of(trial.after) - energy_of(trial.before)
             closer = memory["size"] * shorter(torch.ones_like(size), slope, rise + slope, trial.finite, _least(pairs))
             size = torch.where(accepted, size, closer)
-            stalled = ~accepted & at_rounding(closer * rows.rms(along), point.z)
+            stalled = ~accepted & at_rounding(closer * rows.rms(along), reach)
         memory = held({"pairs": (*pairs[1:], pair), "scale": scale, "size": size}, trial.live)
         return Step(ended(field, new, stalled), memory, Info(accepted, stalled))
 
@@ -149,15 +150,14 @@ def _learnt(
     move: Tensor, change: Tensor, accepted: Tensor, overlap: Tensor, scale: Tensor, size: Tensor
 ) -> tuple[Pair, Tensor]:
     """The pair of a move whose product with the change is ``overlap``, and the scale it suggests."""
-    floor, one = torch.finfo(scale.dtype), torch.ones_like(overlap)
-    positive = accepted & (overlap > floor.tiny)
-    safe = torch.where(positive, overlap, one)
+    floor = torch.finfo(scale.dtype)
     unit = size * scale  # about what turns a force into a move: the square of a change of forces may leave the range
     square = _dot(change * unit[:, None], change)
-    positive = positive & (overlap * unit > floor.eps * scale * square) & (square > floor.tiny)
-    safe = torch.where(positive, overlap, one)
-    inverse = torch.where(positive, one, torch.zeros_like(one)) / safe
-    return Pair(move, change, inverse), torch.where(positive, safe * unit, scale) / torch.where(positive, square, one)
+    steep = (overlap > floor.tiny) & (overlap * unit > floor.eps * scale * square)
+    positive = accepted & steep & (square > floor.tiny)
+    safe = torch.where(positive, overlap, 1.0)
+    scale = torch.where(positive, safe * unit, scale) / torch.where(positive, square, 1.0)
+    return Pair(move, change, positive / safe), scale
 
 
 def _least(pairs: tuple[Pair, ...]) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ebm import rows
 from ebm.noise import Draw
 from ebm.objective import Point
-from ebm.solvers.armijo import at_rounding, energy_of, teaches
+from ebm.solvers.armijo import at_rounding, energy_of, extent, teaches
 from ebm.solvers.base import Field, Info, Solver, Step
 from ebm.solvers.descent import positive
 from ebm.solvers.resting import ended, settled
@@ -73,7 +73,8 @@ class Accelerated(Solver):
         bend = rows.dot(move, rows.map_rows(torch.sub, before.force, after.force))
         squared = rows.dot(move, move)
         length = rows.rms(move).detach()
-        taught = teaches(length, point.z)
+        reach = extent(point.z)
+        taught = teaches(length, reach)
         tie = 1 + torch.finfo(squared.dtype).eps ** 0.5  # else a bit decides where the first step size is 1 / L
         # at rest the curvature of a move is rounding, which is not to set a step size
         accepted = trial.finite & ((size * bend <= tie * squared) | ~taught)
@@ -89,7 +90,7 @@ class Accelerated(Solver):
             "found": memory["found"] | (trial.finite & ~accepted),
         }
         new = Point(*rows.where(accepted, tuple(trial.point), tuple(point)))
-        stalled = ~accepted & at_rounding(length * (shorter / size), point.z)
+        stalled = ~accepted & at_rounding(length * (shorter / size), reach)
         return Step(ended(field, new, stalled, self._kinks(memory)), memory, Info(accepted, stalled))
 
     @torch.no_grad()

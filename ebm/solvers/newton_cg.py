@@ -12,12 +12,12 @@ from torch import Tensor
 from ebm import rows
 from ebm.noise import Draw
 from ebm.objective import Point
-from ebm.solvers.armijo import at_rounding, energy_of, shorter, sufficient
+from ebm.solvers.armijo import at_rounding, energy_of, extent, shorter, sufficient
 from ebm.solvers.base import Field, Info, Solver, Step
 from ebm.solvers.conjugate import Inner, conjugate_gradients, forcing_after
 from ebm.solvers.descent import positive
 from ebm.solvers.resting import ended, settled
-from ebm.solvers.trial import evaluate_trial, held, pick
+from ebm.solvers.trial import all_known, evaluate_trial, held, pick
 
 __all__ = ["NewtonCG"]
 
@@ -89,7 +89,7 @@ class NewtonCG(Solver):
         length = rows.rms(inner.move)
         radius = _next_radius(memory["radius"], inner, length, trial.before, trial.after, accepted)
         forcing = forcing_after(memory["forcing"], force, there, accepted, self.forcing)
-        stalled = ~accepted & at_rounding(radius, point.z)
+        stalled = ~accepted & at_rounding(radius, extent(point.z))
         return Step(
             ended(field, new, stalled),
             held({"radius": radius, "forcing": forcing}, trial.live),
@@ -119,6 +119,8 @@ def _next_radius(radius: Tensor, inner: Inner, length: Tensor, point: Point, tri
         torch.finfo(radius.dtype).max ** 0.25
     )
     wider = torch.where(ratio < 0.25, torch.minimum(radius, 0.5 * length), wider)
+    if all_known(accepted):
+        return wider
     rise, finite = energy_of(trial) - energy_of(point), torch.isfinite(energy_of(trial))
     # along the move, a parabola from the slope at its beginning; the promised gain is about half of it
     one = torch.ones_like(length)

@@ -11,7 +11,7 @@ from torch import Tensor
 from ebm import rows
 from ebm.noise import Draw
 from ebm.objective import Point
-from ebm.solvers.armijo import at_rounding, curve, energy_of, longer, shorter, sufficient, teaches, unlearnt
+from ebm.solvers.armijo import at_rounding, curve, energy_of, extent, longer, shorter, sufficient, teaches, unlearnt
 from ebm.solvers.base import Field, Info, Solver, Step
 from ebm.solvers.descent import positive
 from ebm.solvers.nesterov import Accelerated
@@ -73,7 +73,8 @@ class Proximal(Solver):
         """One trial."""
         proposal = field.prox(rows.add(point.z, point.force, memory), memory)
         length = rows.rms(rows.map_rows(torch.sub, proposal, point.z)).detach()
-        learned = teaches(length, point.z)
+        reach = extent(point.z)
+        learned = teaches(length, reach)
         point, size, calm = settled(field, point, memory, length, memory.detach())
         if calm is not None:
             follow = rows.map_rows(lambda new, z: new.detach() + (z - z.detach()), proposal, point.z)
@@ -93,7 +94,7 @@ class Proximal(Solver):
             torch.where(learned, longer(size, mean * bend, bend, _GROWTH), unlearnt(size, self.first, _GROWTH)),
             shorter(size, drop, curve(bend, drop, rise), trial.finite),
         )
-        stalled = ~accepted & at_rounding(length * (following / size), point.z)
+        stalled = ~accepted & at_rounding(length * (following / size), reach)
         new = ended(field, new, stalled, memory.detach())
         return Step(new, held(following, trial.live), Info(accepted, stalled))
 
