@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 
 from ebm.noise import Draw
 from ebm.objective import Update
@@ -109,5 +110,7 @@ class _Weight:
         key = size, torch.is_grad_enabled()
         if key not in self._inverses:
             eye = torch.eye(len(self.matrix), dtype=self.matrix.dtype, device=self.matrix.device)
-            self._inverses[key] = torch.linalg.inv(eye + size * (eye - self.matrix))
+            # made once a call, so not a part of the step that a tape makes again: its tensors are kept in the usual way
+            with saved_tensors_hooks(lambda kept: kept, lambda kept: kept):
+                self._inverses[key] = torch.linalg.inv(eye + size * (eye - self.matrix))
         return self._inverses[key]

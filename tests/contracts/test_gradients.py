@@ -1,0 +1,114 @@
+"""The gradient contract, for every solver, adjoint and model that fit: fast on one model, the rest in shares."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import pytest
+
+import ebm
+from ebm.testing import GRADIENT_PROMISES, Case
+from tests.contracts.members import ADJOINTS, ALIKE, EVERYWHERE, MODELS, SOLVERS
+from tests.contracts.test_promises import FITTING, made
+
+PAST_REST = 50
+DIFFERENTIATED = {name: adjoint for name, adjoint in ADJOINTS.items() if adjoint.graph}
+SHARES = 8
+
+# What is excepted, by promise and member; each reason stands in docs/concepts/promises.md.
+EXCEPTED = {
+    ("gradients_are_right", "searching mala"): "the step size that a warm-up finds is held constant",
+    ("gradients_are_right", "searching hmc"): "the step size that a warm-up finds is held constant",
+    ("gradients_are_right", "tempered hmc"): "the step size that a warm-up finds is held constant",
+    ("gradients_are_right", "message cell"): "a maximum over equal neighbours has no single derivative",
+    ("gradients_are_right", "boxed flow"): "the step sizes of an adaptive flow are held constant",
+}
+
+
+def hold(promise: str, solver: str | None, model: str, adjoint: str, steps: int) -> None:
+    """Check one promise; a reason why it is not made is looked up first."""
+    if (promise, solver) in EXCEPTED or (promise, model) in EXCEPTED:
+        return
+    case: Case = made(model)
+    case = case if solver is None else case._replace(solver=SOLVERS[solver])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ebm.LinearSolveWarning)
+        warnings.simplefilter("ignore", ebm.ReversalWarning)
+        GRADIENT_PROMISES[promise](case, DIFFERENTIATED[adjoint], steps)
+
+
+def fits(adjoint: str, solver: ebm.Solver | None, model: str) -> bool:
+    """Whether an adjoint goes with a solver and a model."""
+    case = made(model)
+    used = solver or case.solver or case.model.default_solver()
+    used = used or (ebm.Picard() if isinstance(case.model, ebm.Update) else ebm.AdaptiveDescent())
+    needs = DIFFERENTIATED[adjoint].needs
+    return needs <= used.provides and ("rest" not in needs or case.model.tells_rest)
+
+
+ON_ONE = [solver for solver, model in FITTING if model == "quadratic"]
+UNROLLED = [(solver, model) for solver, model in FITTING if model not in ALIKE]
+OTHERS = [
+    (adjoint, solver, model)
+    for adjoint in DIFFERENTIATED
+    if adjoint != "unroll"
+    for solver, model in UNROLLED
+    if fits(adjoint, SOLVERS[solver], model)
+]
+OWN = [(adjoint, model) for adjoint in DIFFERENTIATED for model in MODELS if fits(adjoint, None, model)]
+
+
+def share(cases: list[tuple[str, ...]], turn: int) -> list[tuple[str, ...]]:
+    """Every eighth of all promises on all cases, so that each promise meets each member in some share."""
+    every = [(promise, *case) for case in cases for promise in GRADIENT_PROMISES]
+    return every[turn::SHARES]
+
+
+@pytest.mark.parametrize("promise", GRADIENT_PROMISES)
+@pytest.mark.parametrize("solver", ON_ONE)
+def test_every_solver_unrolled(solver: str, promise: str):
+    hold(promise, solver, "quadratic", "unroll", 5)
+
+
+@pytest.mark.parametrize(("adjoint", "model"), OWN)
+def test_every_adjoint_on_every_model_is_right(adjoint: str, model: str):
+    hold("gradients_are_right", None, model, adjoint, 5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("promise", "solver"), [(p, s) for p in GRADIENT_PROMISES for s in ON_ONE])
+def test_every_solver_unrolled_past_rest(promise: str, solver: str):
+    hold(promise, solver, "quadratic", "unroll", PAST_REST)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("promise", "adjoint", "model"), share(OWN, 0))
+def test_every_adjoint_on_every_model(promise: str, adjoint: str, model: str):
+    hold(promise, None, model, adjoint, PAST_REST)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("solver", [s for s in ON_ONE if "restarts" not in s])
+def test_five_hundred_steps_unrolled(solver: str):
+    hold("gradients_are_finite", solver, "quadratic", "unroll", 500)
+
+
+@pytest.mark.product
+@pytest.mark.parametrize(("promise", "solver", "model"), [each for t in range(SHARES) for each in share(UNROLLED, t)])
+def test_every_solver_on_every_model(promise: str, solver: str, model: str):
+    for steps in (1, 5, PAST_REST):
+        hold(promise, solver, model, "unroll", steps)
+
+
+@pytest.mark.product
+@pytest.mark.parametrize(("promise", "adjoint", "solver", "model"), share(OTHERS, 0))
+def test_every_other_adjoint(promise: str, adjoint: str, solver: str, model: str):
+    hold(promise, solver, model, adjoint, PAST_REST)
+
+
+def test_what_is_excepted_is_said():
+    page = (Path(__file__).parents[2] / "docs" / "concepts" / "promises.md").read_text()
+    missing = {reason for reason in EXCEPTED.values() if reason not in " ".join(page.split())}
+    assert not missing
+    assert set(EVERYWHERE) <= set(MODELS)
