@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -59,6 +60,13 @@ def test_a_training_loop_without_an_adjoint_is_warned_once_at_its_own_line() -> 
     assert words.startswith("Bowl has parameters to train, and is settled without a gradient: no `adjoint=` was given")
     assert all(word in words for word in ("`adjoint=ebm.Detached()`", "`model.eval()`", "`torch.no_grad()`"))
     assert [each.category for each in told(lambda: list(ebm.stream(Bowl(), X, steps=1)))] == [DETACHED]
+
+
+def test_the_line_is_the_users_where_the_compiler_is_loaded() -> None:
+    """From then on it stands between `infer` and the call."""
+    importlib.import_module("torch._dynamo")
+    seen = told(lambda: settle(Bowl()))
+    assert [each.filename for each in seen] == [__file__]
 
 
 def test_who_says_what_is_meant_is_not_warned() -> None:

@@ -20,6 +20,7 @@ from ebm.engine.carry import Starter, describe, identity
 from ebm.engine.compiled import CompiledStep, compiled_step
 from ebm.engine.eager import refuse_tracing
 from ebm.engine.field import Meter, learn_prices, read
+from ebm.engine.guard import guarded, handed_out
 from ebm.engine.loop import Problem, Settling
 from ebm.engine.modules import refusal, survey, watched
 from ebm.engine.options import Options
@@ -203,7 +204,8 @@ class Call:
     def _prepared(self) -> CallLimits:
         """The condition, the problem, the first carry and the limits; everything here is on the clock."""
         o, model, meter = self.options, self.model, self.meter
-        c = self._c = meter.run("condition", model.condition, self.x)
+        c = meter.run("condition", model.condition, self.x)
+        c = self._c = guarded(c) if self.graph else c
         self._c_version = rows.versions(c)
         self.account.fixed += self.batch * meter.price("condition", self.x)
         meter.given(c)
@@ -222,7 +224,7 @@ class Call:
             # training: what runs once a call may be in train mode, what runs in a step may not
             starter.guard = partial(watched, model, self._unsteady)
         if o.start is not None:
-            given.check_start(model, o.start, c)
+            given.check_start(model, o.start, c, "levels" in self.solver.needs)
         if o.resume is None:
             self.first = starter.begin(None if o.start is None else self._own(o.start))
         else:
@@ -326,6 +328,8 @@ class Call:
             self.graph and not self.batch
         ):  # no step was made that could have led the graph on: a gradient of no sample is zero
             kept = kept._replace(z=rows.add(kept.z, self.first.point.force))
+        if self.graph:
+            kept = kept._replace(z=handed_out(kept.z), energy=handed_out(kept.energy))
         answer = self._answer(kept)
         return Solution(
             z=kept.z,

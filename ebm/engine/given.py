@@ -100,13 +100,15 @@ def check_methods(model: Objective) -> None:
     _fit.add(kind)
 
 
-def check_start(model: Objective, start: Any, c: Any) -> None:
+def check_start(model: Objective, start: Any, c: Any, climbs: bool) -> None:
     """A start has the shapes of the model's own; asked once for each shape, and not at all of a model that has no start of its own.
+
+    A solver that ``climbs`` from rung to rung puts a latent without a rung on the first.
 
     Raises:
         ValueError: other shapes. Some would broadcast, and settle as something else than what is meant.
     """
-    known, key = _starts.setdefault(model, set()), (_shape(start), _shape(c))
+    known, key = _starts.setdefault(model, set()), (_shape(start), _shape(c), climbs)
     if key in known:
         return
     keys = torch.zeros(rows.count(start), dtype=torch.int64, device=rows.first_leaf(start).device)
@@ -115,10 +117,8 @@ def check_start(model: Objective, start: Any, c: Any) -> None:
             own = model.init_latent(c, Draw(keys, keys - 1))
     except Exception:  # a model may do without: then anything is a start
         own = start
-    wanted = (
-        [own, own.z] if "levels" in model.provides and own is not start else [own]
-    )  # a ladder puts it on its first rung
-    if _shape(start) not in [_shape(each) for each in wanted]:
+    shapes = {_shape(own), _shape(getattr(own, "z", own))} if climbs else {_shape(own)}
+    if _shape(start) not in shapes:
         raise ValueError(
             f"`start=` is {_words(start)}, but `{type(model).__name__}.init_latent` gives {_words(own)} for this `x`. "
             "Pass a latent like that: the batch first, then the shape of a sample's latent."

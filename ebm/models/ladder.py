@@ -85,8 +85,8 @@ class Ladder(Objective):
     r"""A ladder of landscapes over one latent: :math:`E(z, k; x) = E_k(z; x)`, with the rung k a part of the state.
 
     The latent is an `OnRung`: the latent ``z`` of the landscapes, and the ``rung`` of each sample, on which no force acts. The
-    solver `Annealed` moves samples from rung to rung; any other leaves them on the first. ``start=`` may be a latent of the
-    landscapes, or an `OnRung`. The residual is that of ``z``, the answer that of the last landscape.
+    solver `Annealed` moves samples from rung to rung; any other leaves them where they are. ``start=`` is an `OnRung`, or,
+    with `Annealed`, a latent of the landscapes. The residual is that of ``z``, the answer that of the last landscape.
 
     Each sample is evaluated in its own landscape only. Landscapes that are one object are evaluated together, so a ladder of
     temperatures, ``Ladder([model] * 5)``, costs what the model costs. FLOPs are priced on the first rung: landscapes

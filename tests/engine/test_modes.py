@@ -213,8 +213,9 @@ def test_a_deadline_is_not_spent_on_compiling(monkeypatch: pytest.MonkeyPatch):
     with pytest.warns(
         UserWarning,
         match=r"no program for this ClosedQuadratic at a batch of 5 .* `infer\(model, x, steps=0, compile=True\)`",
-    ):
+    ) as seen:
         found = ebm.infer(model, X, seconds=9.5, solver=D, compile=True, clock=Clock(0.5), steps=4)
+    assert {each.filename for each in seen} == {__file__}
     assert not compiled
     same(found, ebm.infer(model, X, steps=4, solver=D))
     ebm.infer(model, X, steps=0, solver=D, compile=True)

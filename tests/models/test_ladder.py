@@ -108,6 +108,12 @@ def test_a_start_is_a_latent_or_a_latent_on_a_rung():
     plain = torch.ones(6, 4, dtype=torch.float64)
     found = ebm.infer(ladder, X, steps=0, solver=solver, start=plain)
     assert torch.equal(found.z.z, plain) and (found.z.rung == 0).all()
+    for start, other in (
+        (plain[:, :3], solver),
+        (plain, ebm.Descent(0.3)),
+    ):  # another shape; a solver that puts nothing on a rung
+        with pytest.raises(ValueError, match=r"`Ladder.init_latent` gives a OnRung of a tensor of shape \(6, 4\)"):
+            ebm.infer(ladder, X, steps=1, solver=other, start=start)
     found = ebm.infer(ladder, X, steps=99, solver=solver, start=ebm.OnRung(plain, RUNG))
     assert found.steps.tolist() == [6, 2, 4, 2, 6, 6], "two steps for each rung that is left"
 
