@@ -118,18 +118,18 @@ class Anderson(Solver):
     def step(self, field: Field, point: Point, memory: Any, draw: Draw) -> Step:
         """One evaluation, at the mixed latent or at the plain move."""
         # the running point is not in the memory: where a graph begins anew, its force has one and a remembered force has none
-        force = rows.flatten(point.force)
+        here, force = rows.flatten(point.z), rows.flatten(point.force)
         forces = (*memory["force"], force)
-        moved = (*memory["moved"], torch.add(rows.flatten(point.z), force, alpha=self.mixing))
+        moved = (*memory["moved"], torch.add(here, force, alpha=self.mixing))
         # a force that is all rounding says nothing of where rest lies: there the step is plain, and the past is kept as it is
-        length, past = rows.rms(point.force), memory
-        live = teaches(length, extent(point.z))
+        length, past = rows.rms(force), memory
+        live = teaches(length, extent(here))
         if all_known(~live):
             z = rows.unflatten(self._target(past, force, moved[-1], live), point.z)
             return Step(field(z), past, Info(torch.ones_like(live)))
         due = (memory["filled"] > 1) & (memory["plain"] >= self.every - 1) & live
         if self.spare and self._worth(due):
-            quick = due & (rows.rms(force) < self.spare * rows.rms(forces[-2]))
+            quick = due & (length < self.spare * rows.rms(forces[-2]))
             due = due & ~quick
             # moving plainly out of turn, a sample has no products of its past: it begins anew
             memory = memory | {
@@ -138,7 +138,7 @@ class Anderson(Solver):
             }
         target = self._target(past, force, moved[-1], live)
         if self._worth(due):
-            step = self._mixing(field, point, memory, forces, moved, due, target)
+            step = self._mixing(field, point, memory, forces, moved, due, target, length)
             return step._replace(memory=pick(live, step.memory, past))
         memory = {
             "force": forces[1:],
@@ -172,7 +172,15 @@ class Anderson(Solver):
         return torch.where(live[:, None], plain, sloped)
 
     def _mixing(
-        self, field: Field, point: Point, memory: Any, forces: Latents, moved: Latents, due: Tensor, target: Tensor
+        self,
+        field: Field,
+        point: Point,
+        memory: Any,
+        forces: Latents,
+        moved: Latents,
+        due: Tensor,
+        target: Tensor,
+        length: Tensor,
     ) -> Step:
         """A step of which the samples that are ``due`` may mix; the others move to their ``target``."""
         gram = _gram(memory["gram"], forces, min(self.every, self.window))
@@ -182,7 +190,7 @@ class Anderson(Solver):
         mixed = due & sound
         z = rows.unflatten(_combined(weights, (*moved[:-1], target), mixed), point.z)
         trial = evaluate_trial(field, z, point, mixed)
-        accepted = trial.finite & (~mixed | self._no_worse(trial.point, point, far))
+        accepted = trial.finite & (~mixed | self._no_worse(trial.point, point, far, length))
         filled = torch.where(due & ~sound, 1, memory["filled"]) + 1
         kept = gram[:, 1:, 1:].contiguous()
         memory = {
@@ -209,20 +217,20 @@ class Anderson(Solver):
         raw, _ = torch.linalg.solve_ex(system, used.to(gram.dtype))
         total = raw.sum(1)
         # larger weights would cancel half of the digits of the latents they mix; a comparison with nan is false
-        size = raw.detach().abs().sum(1)
-        sound = size < total.abs() * min(torch.finfo(dtype).eps ** -0.5, _MOST)
+        size, whole = raw.detach().abs().sum(1), total.detach().abs()
+        sound = size < whole * min(torch.finfo(dtype).eps ** -0.5, _MOST)
         # the mixed forces have the mean square over the total; where that is no less than the newest has, nothing is to be gained
         sound = sound & (mean < _GAIN * total * gram[:, -1, -1]).detach()
         weights = raw / torch.where(sound, total, 1.0)[:, None]
-        return weights.to(dtype), sound, size > _FAR * total.abs()
+        return weights.to(dtype), sound, size > _FAR * whole
 
-    def _no_worse(self, new: Point, old: Point, far: Tensor) -> Tensor:
+    def _no_worse(self, new: Point, old: Point, far: Tensor, before: Tensor) -> Tensor:
         if self.safeguard == "energy":
             assert new.energy is not None and old.energy is not None  # `needs` says so at the door
             return new.energy <= old.energy
         if self.safeguard is None:
             return torch.ones(rows.count(new.z), dtype=torch.bool, device=rows.first_leaf(new.z).device)
-        after, before = rows.rms(new.force), rows.rms(old.force)
+        after = rows.rms(rows.flatten(new.force))
         return (after <= self.growth * before) & (~far | (after < _GAIN * before))
 
 

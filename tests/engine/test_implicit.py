@@ -128,7 +128,7 @@ def bytes_of(adjoint: ebm.Adjoint, steps: int, solver: ebm.Solver) -> int:
 
 
 def test_memory_does_not_grow_with_steps():
-    found = {steps: bytes_of(ebm.Implicit(), steps, ebm.Picard(0.5)) for steps in (10, 100, 1000)}
+    found = {steps: bytes_of(ebm.Implicit(), steps, ebm.Picard(0.5)) for steps in (10, 50, 250)}
     assert len(set(found.values())) == 1
     # the measure sees what unrolling keeps
     assert bytes_of(ebm.Unroll(), 100, ebm.Picard(0.5)) > 8 * bytes_of(ebm.Unroll(), 10, ebm.Picard(0.5))

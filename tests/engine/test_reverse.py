@@ -103,8 +103,8 @@ def bytes_of(adjoint: ebm.Adjoint, steps: int) -> int:
 
 def test_memory_is_that_of_the_segments():
     state = 64 * 32 * 8
-    found = {steps: bytes_of(ebm.Reverse(10), steps) for steps in (10, 100, 1000)}
-    for fewer, more in ((10, 100), (100, 1000)):
+    found = {steps: bytes_of(ebm.Reverse(10), steps) for steps in (10, 100, 300)}
+    for fewer, more in ((10, 100), (100, 300)):
         # a kept frame is the latent, the force and the other state, one in ten steps, beside a few numbers a step
         growth = (found[more] - found[fewer]) / state
         assert growth == pytest.approx(3 * (more - fewer) / 10, rel=0.15)

@@ -60,7 +60,7 @@ FAULTS = [
     Fault(
         "an unsafe Anderson",
         "ebm/solvers/anderson.py",
-        "accepted = trial.finite & (~mixed | self._no_worse(trial.point, point, far))",
+        "accepted = trial.finite & (~mixed | self._no_worse(trial.point, point, far, length))",
         "accepted = trial.finite",
         "tests/solvers -k anderson",
     ),
@@ -375,8 +375,8 @@ FAULTS = [
     Fault(
         "small latents are all rounding",
         "ebm/solvers/armijo.py",
-        "(size + limits.tiny**0.5)",
-        "(size + limits.eps)",
+        "rows.rms(z) + limits.tiny**0.5",
+        "rows.rms(z) + limits.eps",
         "tests/solvers/test_rest_gradients.py -k any_size",
     ),
     Fault(

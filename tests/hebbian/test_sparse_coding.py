@@ -55,7 +55,7 @@ X = 2 * numbers(12, 20, seed=2)
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize("share", [0.12, 0.3, 0.9])
+@pytest.mark.parametrize("share", [pytest.param(0.12, marks=pytest.mark.slow), 0.3, 0.9])
 def test_a_settled_code_meets_the_conditions_of_optimality(solver: str, share: float):
     dictionary = atoms(50, 20)
     weight = share * float((X @ dictionary.T).abs().amax(1).median())

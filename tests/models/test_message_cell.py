@@ -199,7 +199,7 @@ def test_two_units_a_square_solve_mazes_of_any_size(size: int) -> None:
     assert float(task.score(solution.answer, y).mean()) == 1.0
 
 
-@pytest.mark.parametrize("size", [8, 24])
+@pytest.mark.parametrize("size", [8, pytest.param(24, marks=pytest.mark.slow)])
 def test_five_units_a_square_plan_grids_of_any_size(size: int) -> None:
     # a wave from the goal: a square is reached once a neighbour is, and keeps whom the word came from
     reached, moves = 0, slice(1, 5)

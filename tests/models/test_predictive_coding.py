@@ -353,7 +353,15 @@ def test_unrolled_steps_are_differentiated_exactly():
         assert difference == pytest.approx(float(slope[row, column]), rel=1e-5)
 
 
-@pytest.mark.parametrize("activation", [torch.tanh, functional.gelu, torch.sin], ids=["tanh", "gelu", "unknown"])
+@pytest.mark.parametrize(
+    "activation",
+    [
+        torch.tanh,
+        pytest.param(functional.gelu, marks=pytest.mark.slow),
+        pytest.param(torch.sin, marks=pytest.mark.slow),
+    ],
+    ids=["tanh", "gelu", "unknown"],
+)
 def test_compiled_steps_are_those_of_eager_mode(activation: Any):
     torch.manual_seed(0)
     model = ebm.PredictiveCoding(SIZES, activation=activation, precision=[2.0, torch.rand(6) + 0.5, 1.0])
