@@ -259,13 +259,16 @@ def test_pictures_are_convolved_too():
     assert found.converged.all() and found.z.shape == (2, 3, 11, 10)
 
 
-def test_a_warm_start_needs_fewer_steps():
-    dictionary = atoms(50, 20)
-    model = SparseCoding(dictionary, ebm.L1(0.3))
-    for solver in (ebm.FISTA(), ActiveSet(rounds=1), CoordinateDescent()):
-        cold = settled(model, X, solver)
-        warm = ebm.infer(model, X + 1e-3 * numbers(12, 20, seed=9), steps=3000, solver=solver, stop=TIGHT, start=cold.z)
-        assert warm.converged.all() and int(warm.steps.sum()) < 0.8 * int(cold.steps.sum())
+@pytest.mark.parametrize(
+    "solver",
+    [ebm.FISTA(), ActiveSet(rounds=1), pytest.param(CoordinateDescent(), marks=pytest.mark.slow)],
+    ids=repr,
+)
+def test_a_warm_start_needs_fewer_steps(solver: ebm.Solver):
+    model = SparseCoding(atoms(50, 20), ebm.L1(0.3))
+    cold = settled(model, X, solver)
+    warm = ebm.infer(model, X + 1e-3 * numbers(12, 20, seed=9), steps=3000, solver=solver, stop=TIGHT, start=cold.z)
+    assert warm.converged.all() and int(warm.steps.sum()) < 0.8 * int(cold.steps.sum())
 
 
 def test_a_start_anywhere_ends_in_the_same_place():
