@@ -47,14 +47,16 @@ def _hooked(leaf: Tensor, hook: Any) -> Tensor:
     return found
 
 
-def _arrived(cotangent: Tensor) -> None:
+def _arrived(cotangent: Tensor | None) -> None:
+    if cotangent is None:  # nothing arrives here
+        return
     task = torch._C._current_graph_task_id()
     before = _NOW.broken and _NOW.task == task
     _NOW.task, _NOW.broken = task, before or not _finite(cotangent)
 
 
-def _cut(cotangent: Tensor) -> Tensor | None:
-    if _NOW.broken and _NOW.task == torch._C._current_graph_task_id():
+def _cut(cotangent: Tensor | None) -> Tensor | None:
+    if cotangent is None or _NOW.broken and _NOW.task == torch._C._current_graph_task_id():
         return None
     return cotangent.nan_to_num(0.0, 0.0, 0.0)
 
