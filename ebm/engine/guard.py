@@ -56,7 +56,7 @@ def _arrived(cotangent: Tensor | None) -> None:
 
 
 def _cut(cotangent: Tensor | None) -> Tensor | None:
-    if cotangent is None or _NOW.broken and _NOW.task == torch._C._current_graph_task_id():
+    if cotangent is None or (_NOW.broken and _NOW.task == torch._C._current_graph_task_id()):
         return None
     return cotangent.nan_to_num(0.0, 0.0, 0.0)
 

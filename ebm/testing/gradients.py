@@ -75,10 +75,19 @@ def _finite(gradients: Gradients) -> bool:
 
 
 def latents_do_not_depend_on_the_gradient(case: Case, adjoint: Adjoint, steps: int) -> None:
-    """A differentiated call settles to the bits of one that is not; samples leave as they end in both, since products round by their shape."""
+    """A differentiated call settles to the bits of one that is not; samples leave as they end in both, since products round by their shape.
+
+    `Truncated` settles in two runs, which need not hold samples together as one does: its latents are the same to rounding.
+    """
     with torch.no_grad():
         plain = case._infer(steps=steps, keep="last", compact=True)
     found = case._infer(steps=steps, keep="last", compact=True, adjoint=adjoint)
+    if isinstance(adjoint, Truncated):
+        check(
+            close(rows.map_rows(torch.detach, found.z), plain.z, 1e4),
+            f"After {steps} steps `z` is another with {adjoint!r}.",
+        )
+        return
     for name in ("z", "steps", "status"):
         one, other = (rows.map_rows(torch.detach, getattr(each, name)) for each in (plain, found))
         check(same(one, other), f"After {steps} steps `{name}` is another with {adjoint!r}: {_described(one, other)}.")
