@@ -132,7 +132,7 @@ from ebm.solvers import (
     UnderdampedLangevin,
 )
 from ebm.version import __version__
-from ebm.warned import DetachedWarning, RepeatedNoiseWarning
+from ebm.warned import DetachedWarning, RepeatedNoiseWarning, SlowPrecisionWarning
 
 __all__ = [
     "FISTA",
@@ -246,6 +246,7 @@ __all__ = [
     "Reverse",
     "Reversible",
     "Shared",
+    "SlowPrecisionWarning",
     "Solution",
     "Solver",
     "Sphere",

@@ -17,5 +17,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
         if here in item.path.parents and item.path.name not in _SHOWN and item.path.parent.name != "examples":
-            for category in ("DetachedWarning", "RepeatedNoiseWarning"):
+            for category in ("DetachedWarning", "RepeatedNoiseWarning", "SlowPrecisionWarning"):
                 item.add_marker(pytest.mark.filterwarnings(f"ignore::ebm.{category}"))

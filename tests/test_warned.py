@@ -161,3 +161,19 @@ def test_phases_that_are_compared_share_their_noise(monkeypatch: pytest.MonkeyPa
     )
     rule(Bowl(), X, X, torch.Generator().manual_seed(3))
     assert len(states) == 3 and all(torch.equal(state, states[0]) for state in states)
+
+
+@pytest.mark.parametrize(
+    ("tiles", "precision", "told"), [(False, torch.bfloat16, 1), (True, torch.bfloat16, 0), (False, None, 0)]
+)
+def test_bfloat16_is_told_of_where_a_processor_has_no_tiles_for_it(
+    monkeypatch: pytest.MonkeyPatch, tiles: bool, precision: torch.dtype | None, told: int
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles, raising=False)
+    memory = ebm.ModernHopfield(torch.eye(2), beta=2.0)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            ebm.infer(memory, torch.ones(2, 2), steps=1, precision=precision)
+    found = [each for each in seen if each.category is ebm.SlowPrecisionWarning]
+    assert len(found) == told and all(each.filename == __file__ for each in found)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from ebm import rows
 from ebm.engine.account import book
 from ebm.engine.adjoint import Adjoint, Detached
 from ebm.engine.budget import Budget
@@ -21,7 +22,7 @@ from ebm.engine.stop import Stop
 from ebm.objective import Objective
 from ebm.solution import Solution
 from ebm.solvers.base import Solver
-from ebm.warned import DetachedWarning, warn_once, warn_same_noise
+from ebm.warned import DetachedWarning, warn_once, warn_same_noise, warn_slow_precision
 
 __all__ = ["infer", "stream"]
 
@@ -261,6 +262,7 @@ def _warn_of(call: Call, adjoint: Adjoint | None) -> None:
             "cannot reach them. Pass `adjoint=ebm.Implicit()` or `ebm.Unroll()` to train it; if no gradient is meant, pass "
             "`adjoint=ebm.Detached()`, call `model.eval()`, or settle under `torch.no_grad()`.",
         )
+    warn_slow_precision(model, options.precision, rows.first_leaf(call.x).device)
     if options.resume is not None:
         return
     still = isinstance(options.steps, int) and options.steps == 0

@@ -1,0 +1,73 @@
+"""What README prints of the reasoning suite is what the stored records say."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+# The "asked about" of each row, and the record and trial behind it.
+ROWS = {
+    "2,048 bits": ("prefix_sums", "2,048 bits"),
+    "512 places": ("parity", "512 places"),
+    "size 33": ("mazes", "size 33"),
+    "size 59": ("mazes", "size 59"),
+    "9 digits, 31 to 42 givens": ("sudoku", "9 digits, 31 to 42 givens"),
+    "9 digits, 22 to 34 givens": ("sudoku", "9 digits, 17 to 34 givens"),
+    "16 a side": ("planning_grid", "16 a side"),
+    "24 a side": ("planning_grid", "24 a side"),
+    "100 nodes, balanced accuracy": ("connectivity", "100 nodes, balanced"),
+    "25 nodes": ("shortest_path", "25 nodes"),
+}
+
+
+def cells(asked: str) -> list[str]:
+    """The cells of a row of README's second table."""
+    (line,) = [line for line in README.splitlines() if f"| {asked} |" in line]
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_every_row_has_a_record() -> None:
+    table = README[README.index("| task, as trained |") :].split("\n\n")[0].splitlines()[2:]
+    assert {row.strip("|").split("|")[1].strip() for row in table} == set(ROWS)
+
+
+@pytest.mark.parametrize("asked", ROWS)
+def test_a_row_is_what_its_record_says(asked: str) -> None:
+    from support.answering import interval
+
+    name, trial = ROWS[asked]
+    record = json.loads((ROOT / "docs" / "reasoning" / f"{name}.json").read_text())
+    first = record["outcomes"][0]["contender"]
+    outcomes = sorted(
+        (each for each in record["outcomes"] if each["contender"] == first), key=lambda each: each["seed"]
+    )
+    scores = [list(each["scores"][trial].values())[-1] for each in outcomes]
+    row, count = cells(asked), record["counts"][trial]
+    assert int(row[3].replace(",", "")) == count
+    assert [int(figure) for figure in row[4].split()] == [round(100 * score) for score in scores]
+    if row[2]:
+        assert int(row[2].replace(",", "")) == outcomes[0]["parameters"]
+    if row[5]:
+        right = round(min(scores) * count)
+        low, high = interval(torch.tensor([1.0] * right + [0.0] * (count - right), dtype=torch.float64))
+        shown = [float(end) for end in re.findall(r"[\d.]+", row[5])]
+        assert shown == pytest.approx([100 * low, 100 * high], abs=0.5)
+
+
+def test_answers_without_learning_are_those_of_the_records() -> None:
+    for asked, baseline in (
+        ("9 digits, 22 to 34 givens", "naked and hidden singles"),
+        ("100 nodes, balanced accuracy", "paths of two links"),
+        ("25 nodes", "the node with most links"),
+    ):
+        name, trial = ROWS[asked]
+        record = json.loads((ROOT / "docs" / "reasoning" / f"{name}.json").read_text())
+        shown = float(cells(asked)[6].split(",")[0])
+        assert shown == pytest.approx(100 * record["baselines"][trial][baseline], abs=0.5)
