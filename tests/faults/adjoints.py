@@ -215,4 +215,18 @@ FAULTS = [
         'graph: ClassVar[bool] = False\n    trains: ClassVar[bool] = False\n    transforms: ClassVar[frozenset[str]] = frozenset({"Grad", "Jvp"})',
         f"{T}rest.py -k transform",
     ),
+    Fault(
+        "an overflow of one sample goes on to all weights",
+        "ebm/engine/guard.py",
+        "return cotangent.nan_to_num(0.0, 0.0, 0.0)",
+        "return None",
+        f"{T}guard.py -k runs_away",
+    ),
+    Fault(
+        "an overflow that loss scaling waits for is cut",
+        "ebm/engine/guard.py",
+        "before or not _finite(cotangent)",
+        "before",
+        f"{T}guard.py -k reaches",
+    ),
 ]
