@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ebm import rows
 from ebm.noise import Draw
-from ebm.objective import Objective, Point, Product
+from ebm.objective import Objective, Point, Product, variable
 from ebm.solvers.base import Field, Solver, Step, View, Wrapper
 from ebm.solvers.seen import SeenView
 
@@ -133,8 +133,9 @@ def _move(onto: Callable[[Any], Any], z: Any, force: Any) -> Any:
 
 def _free(onto: Callable[[Any], Any], target: Any) -> Product:
     """Products with the Jacobian of the projection, which is symmetric: for a box, ones where it cuts nothing."""
+    keep = torch.is_grad_enabled()
     with torch.enable_grad():
-        inputs = rows.map_rows(lambda leaf: leaf.detach().requires_grad_(), target)
+        inputs = rows.map_rows(lambda leaf: variable(leaf, keep), target)
         found = onto(inputs)
     leaves = [(put, got) for put, got in zip(rows.leaves(inputs), rows.leaves(found), strict=True)]
     moved = [got.requires_grad for _, got in leaves]
@@ -143,7 +144,13 @@ def _free(onto: Callable[[Any], Any], target: Any) -> Product:
         along = [v for v, does in zip(rows.leaves(direction), moved, strict=True) if does]
         ends = [got for _, got in leaves if got.requires_grad]
         slopes = torch.autograd.grad(
-            ends, [put for put, _ in leaves], along, retain_graph=True, allow_unused=True, materialize_grads=True
+            ends,
+            [put for put, _ in leaves],
+            along,
+            retain_graph=True,
+            create_graph=keep,
+            allow_unused=True,
+            materialize_grads=True,
         )
         each = iter(slopes)
         return rows.map_rows(lambda _: next(each), direction)

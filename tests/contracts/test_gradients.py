@@ -77,7 +77,11 @@ def share(cases: list[tuple[str, ...]], turn: int) -> list[tuple[str, ...]]:
     return every[turn::SHARES]
 
 
-@pytest.mark.parametrize("promise", GRADIENT_PROMISES)
+FAST = ("latents_do_not_depend_on_the_gradient", "gradients_are_right")
+EACH = [p if p in FAST else pytest.param(p, marks=pytest.mark.slow) for p in GRADIENT_PROMISES]
+
+
+@pytest.mark.parametrize("promise", EACH)
 @pytest.mark.parametrize("solver", ON_ONE)
 def test_every_solver_unrolled(solver: str, promise: str):
     hold(promise, solver, "quadratic", "unroll", 5)

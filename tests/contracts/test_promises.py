@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import pytest
 
@@ -48,8 +49,13 @@ def test_no_part_is_left_out():
     assert {model for _, model in FITTING} == set(MODELS)
 
 
+def marked(pairs: list[tuple[str, str]]) -> list[Any]:
+    """The pairs, those on the wells slow: they take the longest of the models that every solver meets."""
+    return [pytest.param(*pair, marks=pytest.mark.slow) if pair[1] == "wells" else pair for pair in pairs]
+
+
 @pytest.mark.parametrize("promise", PROMISES)
-@pytest.mark.parametrize(("solver", "model"), PAIRS)
+@pytest.mark.parametrize(("solver", "model"), marked(PAIRS))
 def test_every_solver(promise: str, solver: str, model: str):
     PROMISES[promise](made(model)._replace(solver=SOLVERS[solver]))
 
