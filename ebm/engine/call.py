@@ -324,9 +324,8 @@ class Call:
         assert self.limits is not None
         carry, account = stage.carry(), self.account
         kept = carry.point if carry.best is None else carry.best
-        if (
-            self.graph and not self.batch
-        ):  # no step was made that could have led the graph on: a gradient of no sample is zero
+        if self.graph and not self.batch:
+            # no step was made that could have led the graph on: a gradient of no sample is zero
             kept = kept._replace(z=rows.add(kept.z, self.first.point.force))
         if self.graph:
             kept = kept._replace(z=handed_out(kept.z), energy=handed_out(kept.energy))

@@ -57,8 +57,6 @@ class Runner:
             starter = Starter(problem, call.x, call.dtype, True, None)
             carry = starter.refresh(carry)
             before = starter.executed
-        if graph and not call.batch:  # no step is made, and an empty gradient still has to find its way
-            carry = carry._replace(point=carry.point._replace(z=rows.add(carry.point.z, carry.point.force)))
         settling = Settling(problem, carry, graph)
         settling.executed = before
         if tape is not None and graph:

@@ -69,8 +69,8 @@ SOLVERS: dict[str, ebm.Solver] = {
     "boxed anderson": ebm.Project(ebm.Anderson(), ebm.Box(-0.5, 0.5)),
     "boxed broyden": ebm.Project(ebm.Broyden(), ebm.Box(-0.5, 0.5)),
     "boxed adaptive": ebm.Project(ebm.AdaptiveDescent(), ebm.Box(-0.3, 0.5)),
-    # as many products as latents of three numbers need: whether one more is made, rounding decides, which company may change
-    "boxed newton": ebm.Project(ebm.NewtonCG(products=3), ebm.Box(-0.3, 0.5)),
+    # near rest rounding decides whether one more product is made, and company may change rounding: few products leave no choice
+    "boxed newton": ebm.Project(ebm.NewtonCG(products=2), ebm.Box(-0.3, 0.5)),
     "boxed l-bfgs": ebm.Project(ebm.LBFGS(), ebm.Box(-0.3, 0.5)),
     "asynchronous": ebm.Asynchronous(),
     "cyclic": ebm.Asynchronous("cyclic"),

@@ -203,8 +203,8 @@ FAULTS = [
     ),
     Fault(
         "nobody cannot be differentiated",
-        "ebm/engine/runner.py",
-        "if graph and not call.batch:",
+        "ebm/engine/call.py",
+        "if self.graph and not self.batch:",
         "if False:",
         f"{T}rest.py -k nobody",
     ),
