@@ -239,3 +239,15 @@ def test_a_graph_changes_no_bit_and_its_gradient_is_that_of_differences(name: st
         sum((s * w).sum() for s, w in zip(slopes, ways, strict=True)), difference, rtol=1e-6, atol=1e-8
     )
     assert all(torch.equal(a, b) for a, b in zip(slopes, again, strict=True))
+
+
+def test_a_point_asked_for_directly_holds_the_condition() -> None:
+    class Pull(ebm.Energy):
+        def forward(self, z: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+            return (0.5 * (z - c).square() + 0.5 * z.square()).sum(1)
+
+    h = torch.ones(1, 2, dtype=torch.float64, requires_grad=True)
+    force = Pull().point(h, 2 * h).force
+    assert bool((force == 0).all())  # -(z - c) - z; a total derivative would be 1
+    (slope,) = torch.autograd.grad(force.sum(), h)
+    assert bool((slope == 0).all())  # -2 z + c, all of it in h

@@ -377,13 +377,6 @@ FAULTS = [
         f"{T}budget.py",
     ),
     Fault(
-        "a pot pays only if all goes well",
-        CALL,
-        "with contextlib.closing(self._stages()) as stages:",
-        "with contextlib.nullcontext(self._stages()) as stages:",
-        f"{T}budget.py -k pays",
-    ),
-    Fault(
         "an observer may write into the call",
         CALL,
         "rows.map_rows(torch.clone, getattr(solution, name)) for",
