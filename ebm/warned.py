@@ -70,7 +70,7 @@ class RepeatedNoiseWarning(UserWarning):
 class SlowPrecisionWarning(UserWarning):
     """Products in bfloat16 were asked for on a processor that makes them more slowly than those in float32.
 
-    A processor needs tiles (AMX) to gain by it. One with AVX-512 BF16 alone took 1.5 to 2 times the time, one without either up to twenty times.
+    A processor needs tiles (AMX) to gain by it; ``benchmarks/predictive_coding.py`` measures it on yours.
 
     Example:
         >>> import warnings, ebm

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from ebm import rows
-from ebm.engine.account import book
 from ebm.engine.adjoint import Adjoint, Detached
 from ebm.engine.budget import Budget
 from ebm.engine.call import Call
 from ebm.engine.door import known_keywords
 from ebm.engine.eager import eager
+from ebm.engine.ledger import book
 from ebm.engine.options import Options
 from ebm.engine.stop import Stop
 from ebm.objective import Objective
@@ -173,7 +173,7 @@ def _items(model: Objective, x: Any, options: Options, adjoint: Adjoint | None) 
 
 
 def _booked(call: Call) -> Generator[Solution]:
-    """The stream, and what it took on the open account in the end."""
+    """The stream, and what it took in the open ledger in the end."""
     flops = 0
     with contextlib.closing(call.solutions()) as items:
         try:

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from ebm import rows
-from ebm.engine.account import set_aside
 from ebm.engine.flops import FlopCounter
 from ebm.engine.guard import guarded
+from ebm.engine.ledger import set_aside
 from ebm.noise import Draw
 from ebm.objective import Energy, Flip, Lasso, Objective, Point, Product, Update, alias, spared, unwritten, variable
 

@@ -50,12 +50,7 @@ class EnergyNet(Energy):
         encoder: nn.Module | Callable[[Any], Any] | None = None,
     ) -> None:
         super().__init__()
-        for name, value in (("module", module), ("encoder", encoder)):
-            if isinstance(value, type) or not (callable(value) or (name == "encoder" and value is None)):
-                raise TypeError(
-                    f"`EnergyNet({name})` is a module or a function of a latent and an observation; got {value!r}. Pass "
-                    "`lambda z, x: (z - x).square().sum(1)`, say."
-                )
+        check_functions("EnergyNet", "lambda z, x: (z - x).square().sum(1)", module, encoder)
         self.module = module
         self.encoder = encoder
         self.shape = checked_shape("EnergyNet", shape)
@@ -87,6 +82,15 @@ class EnergyNet(Energy):
             (t for t in tensors if t.is_floating_point()),
             next(rows.leaves(c)).new_zeros((), dtype=torch.get_default_dtype()),
         )
+
+
+def check_functions(owner: str, example: str, module: Any, encoder: Any) -> None:
+    """Raise unless a model's function and its encoder can be called, or the encoder is left out."""
+    for name, value in (("module", module), ("encoder", encoder)):
+        if isinstance(value, type) or not (callable(value) or (name == "encoder" and value is None)):
+            raise TypeError(
+                f"`{owner}({name})` is a module or a function of a latent and an observation; got {value!r}. Pass `{example}`, say."
+            )
 
 
 def checked_shape(owner: str, shape: Any) -> tuple[int, ...]:

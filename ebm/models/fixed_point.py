@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ebm import rows
-from ebm.models.energy_net import checked_shape
+from ebm.models.energy_net import check_functions, checked_shape
 from ebm.models.starts import Start, Zeros
 from ebm.noise import Draw
 from ebm.objective import Update
@@ -61,12 +61,7 @@ class FixedPoint(Update):
         encoder: nn.Module | Callable[[Any], Any] | None = None,
     ) -> None:
         super().__init__()
-        for name, value in (("module", module), ("encoder", encoder)):
-            if isinstance(value, type) or not (callable(value) or (name == "encoder" and value is None)):
-                raise TypeError(
-                    f"`FixedPoint({name})` is a module or a function of a latent and an observation; got {value!r}. Pass "
-                    "`lambda z, x: torch.tanh(z @ weight + x)`, say."
-                )
+        check_functions("FixedPoint", "lambda z, x: torch.tanh(z @ weight + x)", module, encoder)
         self.module = module
         self.encoder = encoder
         self.shape = None if shape is None else checked_shape("FixedPoint", shape)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from ebm import rows
-from ebm.engine.account import account
 from ebm.engine.flops import FlopCounter
+from ebm.engine.ledger import ledger
 
 __all__ = ["Cost"]
 
@@ -36,7 +36,7 @@ class Cost:
         """Around the loss of one update and its backward pass; one that raises is not counted."""
         shape = ", ".join(str(tuple(leaf.shape)) for leaf in rows.leaves((x, y)))
         counted = shape not in self._points or shape in self._wanted
-        with account() as own, FlopCounter() if counted else contextlib.nullcontext() as counter:
+        with ledger() as own, FlopCounter() if counted else contextlib.nullcontext() as counter:
             yield
         points = self._points.setdefault(shape, {})
         if counter is not None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 import ebm
+from ebm.files import replacing
 from support.data import Dataset
 from support.evaluation import Curve, Entry, baseline, settled
 from support.networks import Task, contenders
@@ -74,7 +75,8 @@ def run(
         curves,
         sentence,
     )
-    torch.save(_weights(task, trained), args.out / f"{name}.pt")
+    with replacing(args.out / f"{name}.pt") as file:
+        torch.save(_weights(task, trained), file)
     picture(args.out / f"{name}.png", data.name, entries, curves, data.test)
     print(f"\n{sentence}")
 

@@ -159,6 +159,23 @@ def test_what_has_not_changed_goes_on_to_the_bit(copied: Callable[..., Any], ask
     assert found.fixed_flops == whole.fixed_flops + asks * 3 * int(whole.flops_per_sample[0]) // 10
 
 
+def test_a_shared_leaf_of_the_observation_that_was_written_over_is_another():
+    class Joined(ebm.Energy):
+        def init_latent(self, c: Any, draw: Any) -> torch.Tensor:
+            return torch.zeros_like(c["x"])
+
+        def forward(self, z: torch.Tensor, c: Any) -> torch.Tensor:
+            return 0.5 * (z - c["x"] @ c["links"].value).square().sum(1)
+
+    links = torch.eye(3, dtype=torch.float64)
+    x = {"x": X, "links": ebm.Shared(links)}  # what belongs to no sample is not copied at the door
+    first = ebm.infer(Joined(), x, steps=5)
+    links *= 3
+    found = ebm.infer(Joined(), x, steps=5, resume=first)
+    torch.testing.assert_close(found.z, 3 * X)
+    assert float(found.energy.max()) < 1e-12  # pyright: ignore[reportOptionalMemberAccess]
+
+
 def test_a_file_of_other_weights_is_not_taken_for_the_same(tmp_path: Path):
     model = Pull()
     ebm.infer(model, X, steps=60, stop=ebm.AtRest(1e-6)).save(tmp_path / "rest.pt")

@@ -48,6 +48,13 @@ FAULTS = [
         f"{CHANGED} -k weights",
     ),
     Fault(
+        "an observation that was written to is the same",
+        "ebm/provenance.py",
+        "return _versions(ours) == self._x_versions and len",
+        "return len",
+        f"{CHANGED} -k shared_leaf",
+    ),
+    Fault(
         "latents that were written to are the same",
         "ebm/provenance.py",
         "return self.untouched(state) and self",

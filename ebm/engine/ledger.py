@@ -1,4 +1,4 @@
-"""What calls took, added up for whoever keeps an account open around them."""
+"""What calls took, added up for whoever keeps a ledger open around them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-__all__ = ["Account", "account", "book", "set_aside"]
+__all__ = ["Ledger", "book", "ledger", "set_aside"]
 
 
 @dataclass
-class Account:
+class Ledger:
     """FLOPs of the calls of `infer` and `stream` that ended while it was open.
 
     Attributes:
@@ -25,13 +25,13 @@ class Account:
     prices: int = 0
 
 
-_open: ContextVar[Account | None] = ContextVar("open account", default=None)
+_open: ContextVar[Ledger | None] = ContextVar("open ledger", default=None)
 
 
 @contextlib.contextmanager
-def account() -> Iterator[Account]:
-    """An account of the calls inside."""
-    own = Account()
+def ledger() -> Iterator[Ledger]:
+    """A ledger of the calls inside."""
+    own = Ledger()
     token = _open.set(own)
     try:
         yield own
@@ -40,7 +40,7 @@ def account() -> Iterator[Account]:
 
 
 def book(flops: int, graph: bool) -> None:
-    """Put a call on the open account, if there is one."""
+    """Put a call in the open ledger, if there is one."""
     own = _open.get()
     if own is None:
         return
@@ -51,7 +51,7 @@ def book(flops: int, graph: bool) -> None:
 
 
 def set_aside(flops: int) -> None:
-    """Work done for its price alone, on the open account, if there is one."""
+    """Work done for its price alone, in the open ledger, if there is one."""
     own = _open.get()
     if own is not None:
         own.prices += flops
