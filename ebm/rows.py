@@ -30,6 +30,7 @@ __all__ = [
     "probe",
     "put",
     "rms",
+    "same_rows",
     "scale",
     "take",
     "unflatten",
@@ -276,6 +277,15 @@ def _finite_exactly(tree: Any) -> Tensor:
     masks = [
         torch.isfinite(leaf) if leaf.ndim == 1 else torch.isfinite(leaf.flatten(1)).all(1) for leaf in leaves(tree)
     ]
+    return functools.reduce(torch.logical_and, masks)
+
+
+def same_rows(tree: Any, other: Any) -> Tensor:
+    """Which samples hold the same numbers in two trees, bool (B,); what is not a number equals itself."""
+    masks = []
+    for a, b in zip(leaves(tree), leaves(other), strict=True):
+        same = (a == b) | ((a != a) & (b != b))
+        masks.append(same if same.ndim == 1 else same.flatten(1).all(1))
     return functools.reduce(torch.logical_and, masks)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields, is_dataclass
@@ -39,16 +38,6 @@ def describe(part: Any) -> str:
         return getattr(part, "__qualname__", None) or repr(part)
     settings = ", ".join(f"{f.name}={describe(getattr(part, f.name))}" for f in fields(part))
     return f"{type(part).__qualname__}({settings})"
-
-
-def _alike(one: Any, other: Any) -> Tensor:
-    """Which samples hold the same numbers in two trees, bool (B,); what is not a number equals itself."""
-    pairs = zip(rows.leaves(one), rows.leaves(other), strict=True)
-    same = [
-        ((a == b) | ((a != a) & (b != b))).flatten(1).all(1) if a.ndim > 1 else (a == b) | ((a != a) & (b != b))
-        for a, b in pairs
-    ]
-    return functools.reduce(torch.logical_and, same)
 
 
 class Starter:
@@ -127,12 +116,12 @@ class Starter:
         problem, old = self._problem, carry.point
         z, times = problem.solver.start(z), 1
         point = self._evaluate(z, problem.c)
-        changed, best, rank = ~_alike(old, point), carry.best, carry.rank
+        changed, best, rank = ~rows.same_rows(old, point), carry.best, carry.rank
         if best is not None and rank is not None:
             kept = point
-            if not bool(_alike(best.z, z).all()):
+            if not bool(rows.same_rows(best.z, z).all()):
                 kept, times = self._evaluate(best.z, problem.c), 2
-            changed = changed | ~_alike(best, kept)
+            changed = changed | ~rows.same_rows(best, kept)
             with torch.no_grad():
                 ranks = [problem.rank(each, problem.c).detach() for each in (kept, point)]
                 found = rows.where(ranks[1] <= ranks[0], point, kept)

@@ -11,7 +11,7 @@ from ebm import rows
 from ebm.objective import Point
 from ebm.solvers.base import Field, Solver, Step, View
 
-__all__ = ["SeenView", "same_rows"]
+__all__ = ["SeenView"]
 
 
 class SeenView(View):
@@ -74,7 +74,7 @@ class SeenView(View):
         point = self._point
         if torch.is_grad_enabled() and not bool(left.any()):
             point = sides.pop()[1]
-        elif recalls and bool((left & ~same_rows(chosen.z, self.shown(point).z)).any()):
+        elif recalls and bool((left & ~rows.same_rows(chosen.z, self.shown(point).z)).any()):
             # a row that is not finite is left alone: it ends the sample, whatever it is made of
             point = self.field(self.around(rows.where(left, chosen.z, self.shown(point).z)))
         for match, whole in reversed(sides):
@@ -85,21 +85,12 @@ class SeenView(View):
         """Which samples' chosen latent is that of this point, bool (B,), and the point with a row for every sample."""
         part = self.shown(whole).z
         if samples is None:
-            return same_rows(part, chosen), whole
+            return rows.same_rows(part, chosen), whole
         # rows that do not match are sent to a place of their own behind the batch
         batch = rows.count(chosen)
-        match = same_rows(part, rows.take(chosen, samples))
+        match = rows.same_rows(part, rows.take(chosen, samples))
         places = torch.where(match, samples, torch.full_like(samples, batch))
         none = torch.zeros(batch + 1, dtype=torch.bool, device=samples.device)
         base = rows.map_rows(lambda leaf: torch.cat([leaf, leaf[:1]]), tuple(self._point))
         filled = rows.put(base, places, tuple(whole))
         return none.index_fill(0, places, True)[:batch], Point(*rows.map_rows(lambda leaf: leaf[:batch], filled))
-
-
-def same_rows(one: Any, other: Any) -> Tensor:
-    """Which rows hold the same numbers, bool (B,); a NaN is the same as another."""
-    masks = []
-    for a, b in zip(rows.leaves(one), rows.leaves(other), strict=True):
-        same = (a == b) | ((a != a) & (b != b))
-        masks.append(same if same.ndim == 1 else same.flatten(1).all(1))
-    return masks[0] if len(masks) == 1 else torch.stack(masks).all(0)

@@ -12,7 +12,7 @@ from ebm import rows
 from ebm.noise import Draw
 from ebm.objective import Point, Product
 from ebm.solvers.base import Field, Info, Solver, Step, Wrapper
-from ebm.solvers.seen import SeenView, same_rows
+from ebm.solvers.seen import SeenView
 
 __all__ = ["Sweep"]
 
@@ -99,7 +99,7 @@ class Sweep(Wrapper):
             memories.append(step.memory)
             infos.append(step.info)
         # parts that cannot move may say so in different sweeps: it holds for as long as no part moves
-        still = same_rows(point.z, before)
+        still = rows.same_rows(point.z, before)
         none = torch.zeros_like(still)
         stuck = torch.stack([none if info.stalled is None else info.stalled for info in infos], 1)
         stuck = stuck | (memory["stuck"] & still[:, None])

@@ -12,7 +12,6 @@ from torch import Tensor
 import ebm
 from ebm import rows
 from ebm.solvers.base import Wrapper
-from ebm.solvers.seen import same_rows
 from tests.contracts.members import MODELS, SOLVERS, Decay
 from tests.energies import Quadratic, numbers
 
@@ -160,7 +159,7 @@ def test_every_solver_comes_to_rest_within_a_set(inner: ebm.Solver, onto: Any):
     plain = slowly(onto)
     found = ebm.infer(model, x, steps=150, solver=ebm.Project(inner, onto), stop=ebm.AtRest(1e-8), keep="last")
     assert plain.converged.all() and found.converged.all(), found
-    assert same_rows(found.z, onto(found.z)).all() or isinstance(onto, ebm.Sphere)
+    assert rows.same_rows(found.z, onto(found.z)).all() or isinstance(onto, ebm.Sphere)
     if isinstance(onto, ebm.Box):
         walls = ((plain.z == -0.4) | (plain.z == 1.0)).double().mean()
         assert 0.2 < walls < 0.8
