@@ -38,12 +38,30 @@ EXCEPTED = {
     ("gradients_are_right", "boxed flow"): "the step sizes of an adaptive flow are held constant",
 }
 
+# What is promised and was seen not to hold, by promise, adjoint (None: any) and model; docs/concepts/promises.md says so.
+MISSED = {
+    (
+        "gradients_do_not_know_their_batch",
+        "truncated",
+        "tree",
+    ): "a sample that ends before the truncated tail sends no gradient",
+    (
+        "float32_is_as_right_as_it_can_be",
+        "truncated",
+        "least squares",
+    ): "in float32 a short tail near rest loses digits",
+    ("float32_is_as_right_as_it_can_be", None, "completion"): "in float32 derivatives of singular values lose digits",
+}
+
 
 def hold(promise: str, solver: str | None, model: str, adjoint: str, steps: int) -> None:
     """Check one promise; a reason why it is not made is looked up first."""
     for member in (solver, model):
         if (promise, member) in EXCEPTED:
             pytest.skip(EXCEPTED[promise, str(member)])
+    for who in (adjoint, None):
+        if solver is None and steps == PAST_REST and (promise, who, model) in MISSED:
+            pytest.xfail(MISSED[promise, who, model])
     case: Case = made(model)
     case = case if solver is None else case._replace(solver=SOLVERS[solver])
     with warnings.catch_warnings():
@@ -127,16 +145,18 @@ def test_every_other_adjoint(promise: str, adjoint: str, solver: str, model: str
     hold(promise, solver, model, adjoint, PAST_REST)
 
 
-def test_a_share_holds_every_promise_and_every_member():
+def test_a_share_holds_every_promise_and_all_shares_every_case():
     for turn in range(SHARES):
         some = share(OWN, turn)
         assert {promise for promise, *_ in some} == set(GRADIENT_PROMISES)
         assert {adjoint for _, adjoint, _ in some} == {adjoint for adjoint, _ in OWN}
-    assert {model for _, _, model in share(OWN, 0)} == {model for _, model in OWN}
+    whole = [case for turn in range(SHARES) for case in share(OWN, turn)]
+    assert {(adjoint, model) for _, adjoint, model in whole} == set(OWN)
+    assert len(whole) == len(set(whole)) == len(OWN) * len(GRADIENT_PROMISES)
 
 
 def test_what_is_excepted_is_said():
     page = (Path(__file__).parents[2] / "docs" / "concepts" / "promises.md").read_text()
-    missing = {reason for reason in EXCEPTED.values() if reason not in " ".join(page.split())}
+    missing = {reason for reason in (*EXCEPTED.values(), *MISSED.values()) if reason not in " ".join(page.split())}
     assert not missing
     assert set(EVERYWHERE) <= set(MODELS)
