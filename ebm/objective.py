@@ -99,7 +99,7 @@ class Objective(nn.Module):
     Attributes:
         provides: names of what the objective can do; a solver names what it needs and the door refuses a pair that
             does not fit. ``"energy"``: points carry one. ``"gradient"``: the force is minus its gradient.
-            ``"conditional"``: discrete latents, `conditional(z, c, block)`. ``"sweep"``: also `sweep(z, c, held=None)`, all
+            ``"discrete"``: latents of finitely many values, which no gradient moves. ``"conditional"``: `conditional(z, c, block)`. ``"sweep"``: also `sweep(z, c, held=None)`, all
             units in turn but those held, bool like z.
             ``"flip"``: latents of two values each, `flip(z, c, block)`, which returns a `Flip`. ``"residuals"``: the
             energy is half the squared length of `residuals(z, c)`, (B, M). ``"gap"``: a bound on what the energy may still

@@ -19,6 +19,9 @@ from ebm.solvers.base import Solver
 
 __all__ = ["TwoPhase"]
 
+DEFAULT_STEPS = 50
+"""Of a phase, where neither the loss nor the model says how many."""
+
 
 @dataclass(frozen=True)
 class TwoPhase:
@@ -39,7 +42,7 @@ class TwoPhase:
         cost: ``cost(answer, y)``, one number a sample, (B,).
         beta: the nudge, finite and not zero. Smaller is less biased, until rounding and what is left of the residuals,
             divided by it, take over: in float32 0.01 to 0.5. Negative values make sense for one side alone.
-        steps: of the free phase, >= 1; None where the model names a default.
+        steps: of the free phase, >= 1; None takes the model's default, and 50 where it names none.
         nudged_steps: of each nudged phase, >= 1; None takes ``steps``.
         centred: two nudged phases, and an error of order beta squared; False: the free and one nudged phase,
             :math:`(\partial E_+(z^+) - \partial E(z^0)) / \beta`, with an error of order beta, for the price of a phase less.
@@ -101,8 +104,9 @@ class TwoPhase:
         pulls = (self.beta, -self.beta) if self.centred else (self.beta, 0.0)
         towards, away = (Nudged(model, pull, self.cost) for pull in pulls)
         keys = [None if generator is None else generator.clone_state() for _ in pulls]
-        free = self._settled(model, x, self.steps, generator=generator)
-        nudged = self.steps if self.nudged_steps is None else self.nudged_steps
+        steps = self.steps or model.default_steps or DEFAULT_STEPS
+        free = self._settled(model, x, steps, generator=generator)
+        nudged = self.nudged_steps or steps
         ahead = self._settled(towards, (x, y), nudged, free.z, keys[0])
         behind = self._settled(away, (x, y), nudged, free.z, keys[1]) if self.centred else free
         with torch.no_grad():
@@ -114,7 +118,7 @@ class TwoPhase:
         self,
         model: Objective,
         x: Any,
-        steps: int | None,
+        steps: int,
         start: Any = None,
         generator: torch.Generator | None = None,
     ) -> Solution:

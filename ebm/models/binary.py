@@ -26,7 +26,7 @@ class BinaryMemory(Energy):
         units: N.
     """
 
-    provides = frozenset({"energy", "conditional", "flip"})
+    provides = frozenset({"energy", "discrete", "conditional", "flip"})
     default_steps = 100
     units: int
 

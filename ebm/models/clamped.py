@@ -63,7 +63,15 @@ class Clamped(Objective):
                 f"`Clamped` wraps an energy or an update; got {type(model).__name__}. Pass a model of this library."
             )
         self.model = model
-        self.provides = model.provides & {"energy", "gradient", "conditional", "sweep", "flip", *_prox_of(model)}
+        self.provides = model.provides & {
+            "energy",
+            "gradient",
+            "discrete",
+            "conditional",
+            "sweep",
+            "flip",
+            *_prox_of(model),
+        }
         self.default_steps = model.default_steps
 
     def condition(self, x: Any) -> Any:

@@ -16,7 +16,7 @@ from ebm.solvers.base import Solver
 
 __all__ = ["Halted", "Halting", "PooledLogit"]
 
-_PASSED_ON = frozenset({"energy", "gradient", "conditional", "sweep", "flip", "residuals"})
+_PASSED_ON = frozenset({"energy", "gradient", "discrete", "conditional", "sweep", "flip", "residuals"})
 
 
 class Halted(NamedTuple):

@@ -46,7 +46,7 @@ class BidirectionalMemory(Energy):
     Source: Kosko (1988), Bidirectional associative memories.
     """
 
-    provides = frozenset({"energy"})
+    provides = frozenset({"energy", "discrete"})
     default_steps = 100
     weight: Tensor
 

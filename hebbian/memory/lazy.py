@@ -89,19 +89,19 @@ class LazyPicard(Solver):
             index = (~known).nonzero().flatten()
             now = field.of(index)(rows.take(point.z, index))
             force = rows.put(force, index, now.force)
-            bound = None if bound is None else rows.put(bound, index, _bound(now))
-        moved = Point(rows.add(point.z, force), None, force if bound is None else _as_long_as(bound, force))
+            bound = rows.put(bound, index, _bound(now))
+        moved = Point(rows.add(point.z, force), None, _as_long_as(bound, force))
         return Step(moved, {"known": torch.zeros_like(known), "bound": bound})
 
 
-def _bound(point: Point) -> Tensor | None:
-    """The bound on the next move, where the objective gives one."""
+def _bound(point: Point) -> Tensor:
+    """The bound on the next move, (B,); infinite where the objective gives none, as with a graph."""
     bound = getattr(point, "bound", None)
-    return None if bound is None else bound.detach()
+    return torch.full_like(rows.rms(point.force).detach(), torch.inf) if bound is None else bound.detach()
 
 
 def _as_long_as(bound: Tensor, force: Any) -> Any:
-    """The force stretched or shrunk to a root mean square of ``bound``; a force of zero stays so."""
+    """The force stretched or shrunk to a root mean square of ``bound`` where that is finite; a force of zero stays so."""
     force = rows.map_rows(torch.detach, force)
     length = rows.rms(force)
-    return rows.scale(force, torch.where(length > 0, bound / length, torch.ones_like(bound)))
+    return rows.scale(force, torch.where((length > 0) & bound.isfinite(), bound / length, torch.ones_like(bound)))
