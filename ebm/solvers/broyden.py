@@ -93,7 +93,9 @@ class Broyden(Solver):
         move = move * torch.where(stretch > _MOST, _MOST / torch.where(stretch > _MOST, stretch, 1.0), 1.0)[:, None]
         z = rows.add(point.z, rows.unflatten(move, point.z))
         trial = evaluate_trial(field, z, point)
-        accepted = trial.finite & (plain | self._calm(rows.rms(trial.point.force), size, stretch))
+        after = rows.rms(trial.point.force)
+        # two forces that are all rounding say nothing of each other
+        accepted = trial.finite & (plain | ~teaches(after, reach) | self._calm(after, size, stretch))
         new = Point(*pick(accepted, tuple(trial.point), tuple(point)))
         taught = (accepted & live)[:, None]
         # a proposal that was turned down may be infinite, and must reach no product

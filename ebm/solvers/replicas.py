@@ -16,7 +16,7 @@ __all__ = ["Herd", "Replicas", "Who", "has_graph", "with_graph"]
 
 
 class Replicas(NamedTuple):
-    """The memory of `Restarts`; leaves are (B, n, ...), the last two (B,).
+    """The memory of `Restarts`; leaves are (B, n, ...), the last three (B,).
 
     Attributes:
         points: where each replica stands.
@@ -25,6 +25,7 @@ class Replicas(NamedTuple):
         stalled: bool (B, n), which of them can make no further progress and are no longer stepped.
         shown: int64 (B,), the replica that the last step showed.
         age: int64 (B,), steps taken.
+        graph: bool (B,), whether the forces of its points can be differentiated, where those of any sample can.
     """
 
     points: Point
@@ -33,6 +34,7 @@ class Replicas(NamedTuple):
     stalled: Tensor
     shown: Tensor
     age: Tensor
+    graph: Tensor
 
 
 class Who(NamedTuple):
@@ -105,11 +107,15 @@ def has_graph(point: Point) -> bool:
     return any(leaf.requires_grad for leaf in rows.leaves(point.force))
 
 
-def with_graph(field: Field, point: Point, herd: Herd, shown: Tensor, who: Who) -> Herd:
-    """The points of the replicas about to move, now with a graph: a force remembered without one would pass no gradient on."""
-    at = torch.arange(len(shown), device=shown.device) * (len(herd.alive) // max(len(shown), 1)) + shown
+def with_graph(field: Field, point: Point, herd: Herd, memory: Replicas, who: Who) -> Herd:
+    """The points of the replicas about to move, all with a graph: a force remembered without one would pass no gradient on."""
+    bare = ~memory.graph if has_graph(memory.points) else torch.ones_like(memory.graph)
+    if not torch.is_grad_enabled() or not has_graph(point) or not bool(bare.any()):
+        return herd
+    shown = memory.shown
+    at = torch.arange(len(shown), device=shown.device) * (len(herd.alive) // len(shown)) + shown
     points = Point(*rows.put(tuple(herd.points), at, tuple(point)))
-    others = who.only(~torch.isin(who.index, at))
+    others = who.only(bare[who.samples] & ~torch.isin(who.index, at))
     if len(others.index):
         points = Point(*others.put(tuple(points), tuple(field.of(others.samples)(others.taken(points.z)))))
     return herd._replace(points=points)

@@ -130,7 +130,7 @@ class Restarts(Wrapper):
             return torch.stack([leaf] * self.n, 1)
 
         points, inner = rows.map_rows(copies, point), rows.map_rows(copies, self.inner.init(point))
-        return Replicas(points, inner, ~none, none, zeros, zeros)
+        return Replicas(points, inner, ~none, none, zeros, zeros, _all_have_graph(points, zeros))
 
     def step(self, field: Field, point: Point, memory: Replicas, draw: Draw) -> Step:
         """A step of every replica in the race; in the first one all but replica 0 are placed instead."""
@@ -138,8 +138,7 @@ class Restarts(Wrapper):
         race = memory.alive & ~memory.stalled
         place, move = Who.of(memory.alive & young), Who.of(race & ~young)
         herd = Herd.of(memory)
-        if torch.is_grad_enabled() and has_graph(point) and not has_graph(memory.points):
-            herd = with_graph(field, point, herd, memory.shown, move)
+        herd = with_graph(field, point, herd, memory, move)
         herd = herd.asked(place, lambda who: self._placed(field, point, who, draw))
         before = herd
         herd = herd.asked(move, lambda who: self._moved(field, before, who, draw))
@@ -184,7 +183,7 @@ class Restarts(Wrapper):
         going = (alive & ~stalled).sum(1)
         said = Info(accepted.flatten()[at] | (shown != memory.shown), ~lost & (going == 0), going > self.least)
         points, inner = rows.map_rows(lambda leaf: leaf.unflatten(0, alive.shape), (herd.points, herd.inner))
-        return Step(best, Replicas(points, inner, alive, stalled, shown, age), said)
+        return Step(best, Replicas(points, inner, alive, stalled, shown, age, _all_have_graph(points, age)), said)
 
     def _kept(self, alive: Tensor, age: Tensor) -> Tensor:
         """How many replicas of each sample stay in the race, (B,)."""
@@ -193,3 +192,7 @@ class Restarts(Wrapper):
             return count
         fewer = torch.div(count + self.eta - 1, self.eta, rounding_mode="floor").clamp_min(self.least)
         return torch.where(age % self.every == 0, fewer, count)
+
+
+def _all_have_graph(points: Point, like: Tensor) -> Tensor:
+    return torch.full_like(like, torch.is_grad_enabled() and has_graph(points), dtype=torch.bool)
