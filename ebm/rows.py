@@ -255,12 +255,10 @@ def rms(tree: Any) -> Tensor:
     if len(parts) == 1:
         leaf = parts[0].unsqueeze(1) if parts[0].ndim == 1 else parts[0].flatten(1)
         return torch.linalg.vector_norm(leaf, dim=1) / max(leaf.shape[1], 1) ** 0.5
-    squares = [
-        (leaf.abs().square() if leaf.ndim == 1 else torch.linalg.vector_norm(leaf.flatten(1), dim=1).square())
-        for leaf in parts
-    ]
+    # norms of norms: their slope at zero is zero, where that of a root is infinite
+    norms = [leaf.abs() if leaf.ndim == 1 else torch.linalg.vector_norm(leaf.flatten(1), dim=1) for leaf in parts]
     size = sum(leaf[0].numel() for leaf in parts) if parts[0].shape[0] else 1
-    return (sum(squares[1:], squares[0]) / max(size, 1)).sqrt()
+    return torch.linalg.vector_norm(torch.stack(norms, 1), dim=1) / max(size, 1) ** 0.5
 
 
 def finite(tree: Any) -> Tensor:

@@ -29,6 +29,7 @@ from ebm.testing.running import (
     best_so_far_never_rises,
     facts_are_of_the_point_returned,
     going_on_is_never_stopping,
+    history_changes_nothing,
     inference_leaves_no_trace,
     looking_does_not_disturb,
     same_noise_same_bits,
@@ -55,6 +56,7 @@ PROMISES: dict[str, Callable[[Case], None]] = {
         work_is_what_was_executed,
         same_noise_same_bits,
         inference_leaves_no_trace,
+        history_changes_nothing,
         more_budget_is_never_worse,
         the_pot_is_shared,
     )

@@ -37,7 +37,14 @@ def a_sample_does_not_know_its_batch(case: Case) -> None:
             torch.equal(part.status, wanted.status),
             f"{who} ends with status {part.status.tolist()}; in company {wanted.status.tolist()}.",
         )
-        check(close(part.z, wanted.z), f"{who} ends elsewhere than in company.")
+        check(_same_place(part, wanted), f"{who} ends elsewhere than in company.")
+
+
+def _same_place(one: Solution, other: Solution) -> bool:
+    """Whether latents agree to rounding; at rest, where energies differ by rounding alone and choose the point that is kept, to its root."""
+    at_rest = torch.maximum(one.residual, other.residual) <= 1e-7
+    apart = rows.where(at_rest, one.z, other.z)  # of the samples at rest one.z, so that the others are compared below
+    return close(one.z, apart) and close(apart, other.z, 1e4)
 
 
 def a_failing_neighbour_changes_nothing(case: Case) -> None:

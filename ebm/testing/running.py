@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import tempfile
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ebm import rows
+from ebm.engine.adjoint import Unroll
 from ebm.solution import Solution, Status
 from ebm.testing.case import SAID, Case, check, close, same
 
@@ -17,6 +19,7 @@ __all__ = [
     "best_so_far_never_rises",
     "facts_are_of_the_point_returned",
     "going_on_is_never_stopping",
+    "history_changes_nothing",
     "inference_leaves_no_trace",
     "looking_does_not_disturb",
     "same_noise_same_bits",
@@ -139,6 +142,22 @@ def same_noise_same_bits(case: Case) -> None:
     check(
         torch.equal(torch.get_rng_state(), state), "The global generator was used: `draw` is the only source of noise."
     )
+
+
+def history_changes_nothing(case: Case) -> None:
+    """A model that has settled other batches, also with a graph, settles as a new one."""
+    new, used = deepcopy(case.model), deepcopy(case.model)
+    index = torch.tensor([1, 0])
+    other = case._replace(model=used, x=rows.take(case.x, index), start=_taken(case.start, index))
+    other._infer(steps=2)
+    other._infer(steps=1, adjoint=Unroll())
+    found, wanted = (case._replace(model=model)._infer(steps=case.steps) for model in (used, new))
+    differs = _differs(found, wanted, SAID)
+    check(differs is None, f"`{differs}` is another where the model has been used before, at another batch size.")
+
+
+def _taken(start: Any, index: torch.Tensor) -> Any:
+    return None if start is None else rows.take(start, index)
 
 
 def _traces(model: torch.nn.Module) -> list[Any]:

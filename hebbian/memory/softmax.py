@@ -87,6 +87,8 @@ class SoftmaxMemory(Update):
     def condition(self, x: Tensor) -> dict[str, Any]:
         """The query."""
         check_query("SoftmaxMemory", x, self.patterns.shape[1])
+        if self.certify:
+            self.spread()  # where the patterns have changed, on the account of the call and not of an evaluation
         return {"query": x}
 
     def init_latent(self, c: Any, draw: Draw) -> Tensor:
