@@ -61,7 +61,7 @@ class Troubled(Objective):
 
     def point(self, z: Any, c: Any) -> Point:
         point = self.inner.point(z, c["x"])
-        moved = rows.rms(rows.map_rows(torch.sub, point.z, c["from"])) > 0
+        moved = ~rows.same_rows(point.z, c["from"])
         if bool((c["kind"] == RUNS_AWAY).any()):
             point = _run_away(point, c["kind"] == RUNS_AWAY)
         spoilt = torch.where(moved & (c["kind"] == FAILS), float("nan"), 1.0).to(moved.device)

@@ -189,7 +189,8 @@ def inference_leaves_no_trace(case: Case) -> None:
         not any(leaf.is_inference() for leaf in rows.leaves(found.z)),
         "Under `inference_mode` the latent is an inference tensor.",
     )
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    half = any(leaf.dtype == torch.float16 for leaf in rows.leaves(plain.z))  # the two halves do not mix
+    with torch.autocast("cpu", dtype=torch.float16 if half else torch.bfloat16):
         cast = case._infer(steps=case.steps)
     kinds = [[leaf.dtype for leaf in rows.leaves(solution.z)] for solution in (plain, cast)]
     check(kinds[0] == kinds[1], f"Under autocast latents are {kinds[1]} instead of {kinds[0]}.")
