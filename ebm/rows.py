@@ -113,9 +113,9 @@ def _alike(tree: Any, like: Any) -> bool:
     if type(tree) is not type(like):
         return False
     if isinstance(like, dict):
-        return list(tree) == list(like) and all(map(_alike, tree.values(), like.values()))
+        return list(tree) == list(like) and all(_alike(tree[key], like[key]) for key in tree)
     if isinstance(like, (tuple, list)) and not isinstance(like, Shared):
-        return len(tree) == len(like) and all(map(_alike, tree, like))
+        return len(tree) == len(like) and all(_alike(*pair) for pair in zip(tree, like, strict=True))
     return True
 
 
@@ -150,13 +150,13 @@ def _described(node: Any) -> str:
     if isinstance(node, Tensor):
         return f"tensor of shape {tuple(node.shape)}"
     parts = _parts(node, hasattr(node, "_fields"))
-    return type(node).__name__ + ("" if parts is None else f" of {', '.join(map(repr, parts)) or 'no part'}")
+    return type(node).__name__ + ("" if parts is None else f" of {', '.join(repr(part) for part in parts) or 'no part'}")
 
 
 def versions(tree: Any) -> int:
     """A number that grows whenever a row tensor of the tree is written in place; its storage counts, however it is viewed."""
     if not isinstance(tree, Tensor):
-        return sum(map(versions, leaves(tree)))
+        return sum(versions(leaf) for leaf in leaves(tree))
     try:
         return tree._version
     except RuntimeError:  # an inference tensor, which cannot be written outside of that mode
