@@ -127,6 +127,7 @@ def bytes_of(adjoint: ebm.Adjoint, steps: int, solver: ebm.Solver) -> int:
     return kept_bytes(lambda: ebm.infer(model, x, steps=steps, solver=solver, adjoint=adjoint, keep="last"))
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_steps():
     found = {steps: bytes_of(ebm.Implicit(), steps, ebm.Picard(0.5)) for steps in (10, 50, 250)}
     assert len(set(found.values())) == 1

@@ -101,6 +101,7 @@ def bytes_of(adjoint: ebm.Adjoint, steps: int) -> int:
     return kept_bytes(lambda: ebm.infer(model, x, steps=steps, solver=BACK, adjoint=adjoint, keep="last"))
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_the_segments():
     state = 64 * 32 * 8
     found = {steps: bytes_of(ebm.Reverse(10), steps) for steps in (10, 100, 300)}

@@ -271,6 +271,7 @@ def test_a_warm_start_needs_fewer_steps(solver: ebm.Solver):
     assert warm.converged.all() and int(warm.steps.sum()) < 0.8 * int(cold.steps.sum())
 
 
+@pytest.mark.slow
 def test_a_start_anywhere_ends_in_the_same_place():
     model = SparseCoding(atoms(50, 20), ebm.L1(0.3))
     wanted = settled(model, X).energy

@@ -65,6 +65,7 @@ def test_the_value_is_the_cost_at_the_free_state():
     torch.testing.assert_close(loss.detach(), cost(model.settled(X), Y).mean().detach())
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_phases():
     def kept(steps: int) -> int:
         model, x, y = Quadratic(8, 8), numbers(16, 8), numbers(16, 8)
