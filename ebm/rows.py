@@ -150,7 +150,9 @@ def _described(node: Any) -> str:
     if isinstance(node, Tensor):
         return f"tensor of shape {tuple(node.shape)}"
     parts = _parts(node, hasattr(node, "_fields"))
-    return type(node).__name__ + ("" if parts is None else f" of {', '.join(repr(part) for part in parts) or 'no part'}")
+    return type(node).__name__ + (
+        "" if parts is None else f" of {', '.join(repr(part) for part in parts) or 'no part'}"
+    )
 
 
 def versions(tree: Any) -> int:
