@@ -15,7 +15,7 @@ from ebm.testing import PROMISES, Case
 from tests.contracts.members import MODELS, SOLVERS
 from tests.contracts.test_promises import fits, made
 
-SHARE = 13  # no divisor of the number of promises: a share holds each of them
+SHARE = 29  # no divisor of the number of promises: a share holds each of them
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 COMPANY = ("a_sample_does_not_know_its_batch", "a_failing_neighbour_changes_nothing", "compaction_changes_no_answer")
 CHOOSES = ("restarts", "temper")
@@ -67,7 +67,7 @@ def cast(case: Case, dtype: torch.dtype) -> Case:
 
 
 def shared(cases: Iterable[Any]) -> list[Any]:
-    """The cases, of which one in thirteen is in the slow suite and the others in the product."""
+    """The cases, of which one in twenty-nine is in the slow suite and the others in the product."""
     return [
         pytest.param(*case, marks=pytest.mark.product if place % SHARE else pytest.mark.slow)
         for place, case in enumerate(cases)
