@@ -30,7 +30,7 @@ RARE = {
 }  # a solver that needs one of these fits no model of `EVERYWHERE`
 PAIRS = [(solver, model) for solver, model in FITTING if model in EVERYWHERE or SOLVERS[solver].needs & RARE]
 OTHERS = [pair for pair in FITTING if pair not in PAIRS and pair[1] not in ALIKE]
-SHARES = 7
+SHARES = 6
 
 
 def shared(turn: int) -> list[tuple[str, str, str]]:
