@@ -29,7 +29,7 @@ Each model was trained on small or easy problems. The last columns of a table ar
 **Records without a line of origin are older than the examples.** They were made before the examples gained a rival that a sceptic would name for each
 task, tuned over several settings, more problems and seeds, energy twins with as many updates as the cells, and Sudoku boards that singles do not solve.
 A newer record also holds intervals of 95 % (Wilson's for shares of problems that are right), executed FLOPs, the tuning, and the command, commit and
-date of its making, and its weights are in `docs/reasoning/weights`. So far that is prefix sums.
+date of its making, and its weights are in `docs/reasoning/weights`. So far these are prefix sums and connectivity.
 
 This page is written by `python benchmarks/reasoning.py` from the saved results in `docs/reasoning`, which the examples write.
 """

@@ -69,5 +69,7 @@ def test_answers_without_learning_are_those_of_the_records() -> None:
     ):
         name, trial = ROWS[asked]
         record = json.loads((ROOT / "docs" / "reasoning" / f"{name}.json").read_text())
+        if "balanced" in trial:  # the score of a trial is that of its baselines, too
+            assert record["baselines"][trial]["the commoner answer"] == pytest.approx(0.5)
         shown = float(cells(asked)[6].split(",")[0])
         assert shown == pytest.approx(100 * record["baselines"][trial][baseline], abs=0.5)

@@ -101,13 +101,16 @@ class Task(ABC):
         """Answers that take no network."""
 
 
-def trivial(task: Task, train: Problems, test: Problems) -> dict[str, float]:
+def trivial(
+    task: Task, train: Problems, test: Problems, score: Callable[[Any, Any], Tensor] | None = None
+) -> dict[str, float]:
     """The mean score of every trivial baseline of a task.
 
     Args:
         task: whose loss and score count.
         train: problems for the baselines that fit something (a mean, a linear map).
         test: problems to score on.
+        score: ``score(answer, y)``; None: the task's own.
 
     Returns:
         the mean score by name.
@@ -121,7 +124,7 @@ def trivial(task: Task, train: Problems, test: Problems) -> dict[str, float]:
         {'the commoner answer': 0.5, 'linear predictor': 0.5}
     """
     return {
-        baseline.name: float(task.score(baseline.fit(train)(test.x), test.y).double().mean())
+        baseline.name: float((score or task.score)(baseline.fit(train)(test.x), test.y).double().mean())
         for baseline in task.baselines()
     }
 

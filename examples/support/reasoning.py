@@ -330,9 +330,9 @@ def baselines(experiment: Experiment) -> dict[str, dict[str, float]]:
             ebm.rows.take(x, torch.arange(min(trial.count, 200))), ebm.rows.take(y, torch.arange(min(trial.count, 200)))
         )
         try:
-            found[trial.name] = trivial(trial.task, train_on, few)
+            found[trial.name] = trivial(trial.task, train_on, few, trial.score)
         except RuntimeError:  # a baseline fitted to one size has nothing to say of another
             found[trial.name] = trivial(
-                trial.task, trial.task.sample(experiment.fitted, torch.Generator().manual_seed(5)), few
+                trial.task, trial.task.sample(experiment.fitted, torch.Generator().manual_seed(5)), few, trial.score
             )
     return found
