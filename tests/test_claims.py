@@ -73,3 +73,29 @@ def test_answers_without_learning_are_those_of_the_records() -> None:
             assert record["baselines"][trial]["the commoner answer"] == pytest.approx(0.5)
         shown = float(cells(asked)[6].split(",")[0])
         assert shown == pytest.approx(100 * record["baselines"][trial][baseline], abs=0.5)
+
+
+def scores(name: str, trial: str, contender: str) -> list[float]:
+    record = json.loads((ROOT / "docs" / "reasoning" / f"{name}.json").read_text())
+    return [list(o["scores"][trial].values())[-1] for o in record["outcomes"] if o["contender"] == contender]
+
+
+def test_what_is_said_of_rivals_is_what_the_records_say() -> None:
+    words = " ".join(README.split())
+    record = json.loads((ROOT / "docs" / "reasoning" / "prefix_sums.json").read_text())
+    flops, parameters = {}, {}
+    for outcome in record["outcomes"]:
+        flops[outcome["contender"]] = outcome["flops"].get("2,048 bits")
+        parameters[outcome["contender"]] = outcome["parameters"]
+    ratio = round(flops["gated cell"] / flops["GRU"], -3)
+    assert f"unit of {parameters['GRU']} parameters, tuned over six settings" in words
+    assert f"for 1/{ratio:,.0f} of the FLOPs at 2,048 bits" in words
+    assert len(record["tuning"]["GRU"]) == 6 and scores("prefix_sums", "2,048 bits", "GRU") == [1.0] * 5
+    graph = scores("connectivity", "100 nodes, balanced", "graph net, 32 layers")
+    assert "26,705 parameters has 98 % of the balanced pairs" in words and round(100 * sum(graph) / len(graph)) == 98
+    for name, trial, cell in (
+        ("prefix_sums", "128 bits", "gated cell"),
+        ("connectivity", "100 nodes, balanced", "message cell, maximum"),
+    ):
+        twins = scores(name, trial, "its energy twin")
+        assert len(twins) == 5 and max(twins) < min(scores(name, trial, cell))

@@ -69,7 +69,7 @@ class Bench:
     ) -> None:
         self.model, self.x, self.steps, self.solver = model, x, steps, solver
         self.flops = 0
-        self.discrete = bool(model.provides & {"discrete", "conditional"})
+        self.discrete = "discrete" in model.provides
         mover = solver or model.default_solver()
         self.noisy = mover is not None and mover.noisy
         self._given = generator

@@ -215,7 +215,7 @@ def _gradient_point(model: Objective, z: Any, c: Any) -> Point:
 def _check_smooth(owner: str, model: Any) -> None:
     if not isinstance(model, Objective) or "energy" not in model.provides:
         raise TypeError(f"`{owner}` takes energies; got {type(model).__name__}, which has none. Pass an `ebm.Energy`.")
-    if model.provides & {"discrete", "conditional"} and "gradient" not in model.provides:
+    if "discrete" in model.provides:
         raise ValueError(
             f"`{owner}` takes energies over continuous latents; {type(model).__name__} has discrete ones. "
             "Use a graded form of the model, `GradedHopfield` for example."

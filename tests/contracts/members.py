@@ -96,6 +96,14 @@ SOLVERS: dict[str, ebm.Solver] = {
     "reversible": ebm.Reversible(0.4, step_size=0.5),
 }
 
+# The wrappers that take any solver, to be put around each and around one another.
+AROUND: dict[str, Callable[[ebm.Solver], ebm.Solver]] = {
+    "sweep": lambda solver: ebm.Sweep(solver, blocks=2),
+    "project": lambda solver: ebm.Project(solver, ebm.Box(-0.3, 0.5)),
+    "restarts": lambda solver: ebm.Restarts(2, solver, spread=0.1),
+    "downhill": ebm.Downhill,
+}
+
 X = numbers(5, 3, seed=9)
 X[4] *= 0.01  # an easy sample among harder ones
 

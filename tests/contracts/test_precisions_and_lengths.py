@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-import ebm
 from ebm import rows
 from ebm.testing import PROMISES, Case
-from tests.contracts.members import MODELS, SOLVERS
+from tests.contracts.members import AROUND, MODELS, SOLVERS
 from tests.contracts.test_promises import fits, made
 
 SHARE = 29  # no divisor of the number of promises: a share holds each of them
@@ -20,6 +20,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 COMPANY = ("a_sample_does_not_know_its_batch", "a_failing_neighbour_changes_nothing", "compaction_changes_no_answer")
 CHOOSES = ("restarts", "temper")
 REASON = "in half precision rounding decides which of several latents is chosen"
+SEARCHES_AT_REST, SEARCHING = ("sweep of adaptive",), "Near rest some solvers decide by numbers that are rounding"
 
 # each takes a number of steps that grows no faster than what is asked for
 LINEAR = (
@@ -36,19 +37,14 @@ LINEAR = (
     "history_changes_nothing",
 )
 
-BOX = ebm.Box(-0.4, 0.6)
-NESTS: dict[str, Callable[[ebm.Solver], ebm.Solver]] = {
-    "project sweep": lambda solver: ebm.Project(ebm.Sweep(solver, blocks=2), BOX),
-    "sweep project": lambda solver: ebm.Sweep(ebm.Project(solver, BOX), blocks=2),
-    "restarts project": lambda solver: ebm.Restarts(2, ebm.Project(solver, BOX), spread=0.4),
-    "project restarts": lambda solver: ebm.Project(ebm.Restarts(2, solver, spread=0.4), BOX),
-    "downhill project": lambda solver: ebm.Downhill(ebm.Project(solver, BOX)),
-    "restarts downhill sweep": lambda solver: ebm.Restarts(2, ebm.Downhill(ebm.Sweep(solver, blocks=2)), spread=0.4),
+NESTS = {
+    (outer, inner): lambda solver, outer=outer, inner=inner: AROUND[outer](AROUND[inner](solver))
+    for outer, inner in permutations(AROUND, 2)
 }
 
 
-def nested() -> Iterable[tuple[str, str]]:
-    """Every nest over every solver that it takes."""
+def nested() -> Iterable[tuple[str, str, str]]:
+    """Every wrapper around every other around every solver that both take."""
     for nest, make in NESTS.items():
         for solver in SOLVERS:
             try:
@@ -56,7 +52,7 @@ def nested() -> Iterable[tuple[str, str]]:
             except (TypeError, ValueError):  # what a wrapper refuses is tested with the wrapper
                 continue
             if whole.needs <= made("quadratic").model.provides:
-                yield nest, solver
+                yield *nest, solver
 
 
 def cast(case: Case, dtype: torch.dtype) -> Case:
@@ -96,15 +92,20 @@ def test_forty_steps(steps: int, solver: str, promise: str):
 @pytest.mark.parametrize("promise", LINEAR)
 @pytest.mark.parametrize("solver", ON_QUADRATIC)
 def test_four_hundred_steps(solver: str, promise: str):
+    if solver in SEARCHES_AT_REST and promise in COMPANY:
+        pytest.xfail(SEARCHING)
     PROMISES[promise](made("quadratic")._replace(solver=SOLVERS[solver], steps=400))
 
 
-@pytest.mark.parametrize(("nest", "solver", "promise"), shared((*pair, p) for pair in nested() for p in PROMISES))
-def test_wrappers_of_wrappers(nest: str, solver: str, promise: str):
-    PROMISES[promise](made("quadratic")._replace(solver=NESTS[nest](SOLVERS[solver])))
+@pytest.mark.parametrize(
+    ("outer", "inner", "solver", "promise"), shared((*nest, p) for nest in nested() for p in PROMISES)
+)
+def test_wrappers_of_wrappers(outer: str, inner: str, solver: str, promise: str):
+    PROMISES[promise](made("quadratic")._replace(solver=NESTS[outer, inner](SOLVERS[solver])))
 
 
-def test_what_is_left_out_is_said():
+def test_what_is_left_out_is_said_and_nests_are_there():
+    assert {(outer, inner) for outer, inner, _ in nested()} == set(NESTS) - {("sweep", "restarts")}  # refused
     page = (Path(__file__).parents[2] / "docs" / "concepts" / "promises.md").read_text()
-    assert REASON in " ".join(page.split())
+    assert REASON in " ".join(page.split()) and SEARCHING in " ".join(page.split())
     assert len(PROMISES) % SHARE

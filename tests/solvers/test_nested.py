@@ -12,7 +12,7 @@ from torch import Tensor
 import ebm
 from ebm import rows
 from ebm.solvers.base import Wrapper
-from tests.contracts.members import MODELS, SOLVERS, Decay
+from tests.contracts.members import AROUND, MODELS, SOLVERS, Decay
 from tests.energies import Quadratic, numbers
 
 X = numbers(4, 3, seed=9)
@@ -22,12 +22,6 @@ INSIDE = {
     "a minimiser": ebm.NewtonCG(),
     "a fixed-point solver": ebm.Picard(),
     "one that does not compile": ebm.Restarts(3, ebm.Adam(), spread=0.4),
-}
-AROUND: dict[str, Any] = {
-    "sweep": lambda solver: ebm.Sweep(solver, blocks=2),
-    "project": lambda solver: ebm.Project(solver, BOX),
-    "restarts": lambda solver: ebm.Restarts(2, solver, spread=0.1),
-    "downhill": ebm.Downhill,
 }
 
 
